@@ -1,0 +1,9 @@
+//! Every test of the project, in one binary. Module by module:
+
+mod audit;
+mod config;
+mod embedded;
+mod guards;
+mod offsets;
+mod store;
+mod wire;
