@@ -1,1 +1,7 @@
+//! 6. Where it goes now: immutable snapshots in two layers (topology; per-partition state), each swapped on its own.
 
+pub mod partitions;
+pub mod shared;
+
+pub use partitions::{Live, PartitionState, Partitions};
+pub use shared::Shared;

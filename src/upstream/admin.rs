@@ -1,0 +1,168 @@
+//! The control plane's client of one cluster: discovery, preflight, prepare, seal and markers ask through it.
+//! Lives on the control thread; one connection per address, opened at first need.
+#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiVersionsRequest, RequestKind, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Lost, Outgoing};
+use super::topology::Broker;
+use crate::ids::Side;
+use crate::virtual_cluster::versions::{self, Range};
+use crate::wire::chain::{Chain, ChainWriter};
+use crate::wire::{WireError, decode, encode};
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a question of ours got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("the {side} cannot be reached: {reason}")]
+    Unreachable { side: Side, reason: String },
+    #[error("the {side} does not speak {api} (key {key})")]
+    Unsupported { side: Side, api: &'static str, key: i16 },
+    #[error("the {side} answered {what} with {}", crate::error::code_name(*code))]
+    Refused { side: Side, what: String, code: i16 },
+    #[error("the {side} answered what cannot be read: {0}", side = .1)]
+    Garbled(WireError, Side),
+}
+
+impl AdminError {
+    /// The answer is another one a moment later: leaders move, coordinators load.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            AdminError::Unreachable { .. } => true,
+            AdminError::Refused { code, .. } => crate::error::is_retriable(*code),
+            _ => false,
+        }
+    }
+}
+
+pub struct Admin {
+    pub side: Side,
+    bootstrap: Vec<String>,
+    frame_limit: usize,
+    connections: RefCell<HashMap<String, Connection>>,
+    versions: RefCell<HashMap<i16, Range>>,
+    turn: Cell<usize>,
+}
+
+impl Admin {
+    pub fn new(side: Side, bootstrap: Vec<String>, frame_limit: usize) -> Self {
+        Self {
+            side,
+            bootstrap,
+            frame_limit,
+            connections: RefCell::default(),
+            versions: RefCell::default(),
+            turn: Cell::new(0),
+        }
+    }
+
+    /// What the cluster's brokers speak, after the first contact.
+    pub fn versions(&self) -> HashMap<i16, Range> {
+        self.versions.borrow().clone()
+    }
+
+    /// Asks any broker that answers, bootstrap addresses last.
+    pub async fn ask_any(&self, known: &[Broker], request: &RequestKind) -> Result<ResponseKind, AdminError> {
+        let mut addresses: Vec<String> = known.iter().map(Broker::address).collect();
+        let turn = self.turn.get();
+        if !addresses.is_empty() {
+            let n = addresses.len();
+            addresses.rotate_left(turn % n);
+        }
+        addresses.extend(self.bootstrap.iter().cloned());
+        let mut last = "no address is known".to_owned();
+        for address in addresses {
+            match self.ask(&address, request).await {
+                Err(AdminError::Unreachable { reason, .. }) => {
+                    self.turn.set(self.turn.get().wrapping_add(1));
+                    last = reason;
+                }
+                other => return other,
+            }
+        }
+        Err(AdminError::Unreachable { side: self.side, reason: last })
+    }
+
+    /// Asks one broker, in the highest version that it and we speak.
+    pub async fn ask(&self, address: &str, request: &RequestKind) -> Result<ResponseKind, AdminError> {
+        let (key, name) = versions::key_of(request);
+        if self.versions.borrow().is_empty() {
+            self.learn_versions(address).await?;
+        }
+        let unsupported = AdminError::Unsupported { side: self.side, api: name, key };
+        let theirs = self.versions.borrow().get(&key).copied();
+        let version = theirs.and_then(|r| r.intersect(versions::codec(key)?)).ok_or(unsupported)?.max;
+        self.ask_version(address, request, key, version).await
+    }
+
+    async fn ask_version(&self, address: &str, request: &RequestKind, key: i16, version: i16) -> Result<ResponseKind, AdminError> {
+        let mut body = ChainWriter::new();
+        encode::request(request, version, &mut body).map_err(|e| AdminError::Garbled(e, self.side))?;
+        let answer = self.exchange(address, key, version, body.finish()).await?;
+        decode::response(key, version, answer).map_err(|e| AdminError::Garbled(e, self.side))
+    }
+
+    /// One request with an encoded body to one address.
+    pub async fn exchange(&self, address: &str, key: i16, version: i16, body: Chain) -> Result<Bytes, AdminError> {
+        let (done, answer) = oneshot::channel::<Result<Bytes, Lost>>();
+        let outgoing = Outgoing {
+            api_key: key,
+            version,
+            client_id: Some(StrBytes::from_static_str("kafka-cutover")),
+            body,
+            answered: true,
+            completion: Box::new(move |outcome| drop(done.send(outcome))),
+        };
+        self.send(address, outgoing);
+        let unreachable = |reason: String| AdminError::Unreachable { side: self.side, reason };
+        match timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(Ok(bytes))) => Ok(bytes),
+            Ok(Ok(Err(lost))) => Err(unreachable(lost.to_string())),
+            Ok(Err(_)) => Err(unreachable(format!("{address}: the connection ended"))),
+            Err(_) => {
+                // Whatever hangs there must not hang the next question too.
+                self.connections.borrow_mut().remove(address);
+                Err(unreachable(format!("{address}: no answer in {} s", ANSWER_TIMEOUT.as_secs())))
+            }
+        }
+    }
+
+    fn send(&self, address: &str, mut outgoing: Outgoing) {
+        let mut connections = self.connections.borrow_mut();
+        if let Some(open) = connections.get(address) {
+            match open.send(outgoing) {
+                Ok(()) => return,
+                Err(back) => outgoing = *back,
+            }
+        }
+        let connection = Connection::open(address.to_owned(), self.frame_limit);
+        if let Err(back) = connection.send(outgoing) {
+            return back.completion.complete(Err(Lost::NotSent("the connection ended at once".to_owned())));
+        }
+        connections.insert(address.to_owned(), connection);
+    }
+
+    async fn learn_versions(&self, address: &str) -> Result<(), AdminError> {
+        let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+        let answer = self.ask_version(address, &request, 18, 0).await?;
+        let ResponseKind::ApiVersions(answer) = answer else { return Ok(()) };
+        let ranges = answer.api_keys.iter().map(|k| (k.api_key, Range { min: k.min_version, max: k.max_version }));
+        *self.versions.borrow_mut() = ranges.collect();
+        Ok(())
+    }
+
+    /// Forgets what the brokers speak, so that an upgraded cluster is asked again.
+    pub fn forget_versions(&self) {
+        self.versions.borrow_mut().clear();
+    }
+}

@@ -1,0 +1,276 @@
+//! One upstream connection: requests out in order, answers back in order, and what became of each request even if
+//! its client is gone. Acks=0 produce has no answer: a small request behind it proves that it was processed.
+#![expect(clippy::disallowed_methods, reason = "io: connects, spawns its own task and reads the clock")]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::StrBytes;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
+
+use crate::wire::chain::{Chain, ChainWriter};
+use crate::wire::frame;
+use crate::wire::io::{FrameReader, write_chains};
+
+/// How long a connection attempt may take, and how long an idle connection is kept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(60);
+/// A broker that leaves a request unanswered for longer than this is given up (beyond any client's own timeout).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(125);
+
+/// A request that got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// Not one byte of it left: it may be sent again.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// It may have been processed, or still be processed later.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// What happens with the outcome of one request. Called exactly once, on the connection's thread, also when the
+/// client that asked is gone.
+pub trait Completion {
+    fn complete(self: Box<Self>, outcome: Result<Bytes, Lost>);
+}
+
+impl<F: FnOnce(Result<Bytes, Lost>)> Completion for F {
+    fn complete(self: Box<Self>, outcome: Result<Bytes, Lost>) {
+        self(outcome);
+    }
+}
+
+/// A request on its way out. The body is encoded for `version`; the head is written here.
+pub struct Outgoing {
+    pub api_key: i16,
+    pub version: i16,
+    pub client_id: Option<StrBytes>,
+    pub body: Chain,
+    /// False for Produce with acks=0.
+    pub answered: bool,
+    pub completion: Box<dyn Completion>,
+}
+
+struct Pending {
+    correlation: i32,
+    api_key: i16,
+    version: i16,
+    answered: bool,
+    since: Instant,
+    completion: Option<Box<dyn Completion>>,
+}
+
+#[derive(Default)]
+struct InFlight {
+    queue: VecDeque<Pending>,
+    /// A flush is on its way; at most one.
+    flushing: bool,
+}
+
+/// The sending end. Dropping it lets the connection end once everything has its outcome.
+#[derive(Debug)]
+pub struct Connection {
+    requests: mpsc::UnboundedSender<Outgoing>,
+}
+
+impl Connection {
+    /// Starts to connect; requests sent meanwhile wait for it.
+    pub fn open(address: String, frame_limit: usize) -> Self {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(run(address, frame_limit, receiver));
+        Self { requests }
+    }
+
+    /// Gives the request back if the connection has ended.
+    pub fn send(&self, request: Outgoing) -> Result<(), Box<Outgoing>> {
+        self.requests.send(request).map_err(|e| Box::new(e.0))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.requests.is_closed()
+    }
+}
+
+async fn run(address: String, frame_limit: usize, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
+    let in_flight = Rc::new(RefCell::new(InFlight::default()));
+    let reason = match connect(&address).await {
+        Ok(stream) => serve(stream, frame_limit, &mut requests, &in_flight).await,
+        Err(error) => format!("cannot connect to {address}: {error}"),
+    };
+    requests.close();
+    // Completions run after the borrow has ended: they may look at other connections.
+    let pending = std::mem::take(&mut in_flight.borrow_mut().queue);
+    for request in pending {
+        if let Some(completion) = request.completion {
+            completion.complete(Err(Lost::Unknown(format!("{address}: {reason}"))));
+        }
+    }
+    while let Ok(request) = requests.try_recv() {
+        request.completion.complete(Err(Lost::NotSent(reason.clone())));
+    }
+}
+
+async fn connect(address: &str) -> std::io::Result<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 5 s"))??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Works until the connection ends; says why.
+async fn serve(
+    mut stream: TcpStream,
+    frame_limit: usize,
+    requests: &mut mpsc::UnboundedReceiver<Outgoing>,
+    in_flight: &Rc<RefCell<InFlight>>,
+) -> String {
+    let (read, write) = stream.split();
+    let flush = Notify::new();
+    tokio::select! {
+        reason = read_answers(FrameReader::new(read, frame_limit), in_flight, &flush) => reason,
+        reason = write_requests(write, requests, in_flight, &flush) => reason,
+    }
+}
+
+async fn write_requests(
+    mut write: tokio::net::tcp::WriteHalf<'_>,
+    requests: &mut mpsc::UnboundedReceiver<Outgoing>,
+    in_flight: &Rc<RefCell<InFlight>>,
+    flush: &Notify,
+) -> String {
+    let mut next_correlation = 0i32;
+    let mut out: VecDeque<Chain> = VecDeque::new();
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => out.push_back(queue(request, in_flight, &mut next_correlation)),
+                None => {
+                    // Nobody will ask any more; what is unanswered keeps the connection until it is settled.
+                    while !in_flight.borrow().queue.is_empty() {
+                        flush.notified().await;
+                        if let Some(chain) = queue_flush(in_flight, &mut next_correlation) {
+                            out.push_back(chain);
+                            if let Err(error) = write_chains(&mut write, &mut out).await {
+                                return error.to_string();
+                            }
+                        }
+                    }
+                    return "no longer needed".to_owned();
+                }
+            },
+            () = flush.notified() => {}
+            () = tokio::time::sleep(IDLE), if in_flight.borrow().queue.is_empty() => return "idle".to_owned(),
+        }
+        while let Ok(request) = requests.try_recv() {
+            out.push_back(queue(request, in_flight, &mut next_correlation));
+        }
+        out.extend(queue_flush(in_flight, &mut next_correlation));
+        if let Err(error) = write_chains(&mut write, &mut out).await {
+            return error.to_string();
+        }
+    }
+}
+
+fn queue(request: Outgoing, in_flight: &RefCell<InFlight>, next_correlation: &mut i32) -> Chain {
+    let correlation = *next_correlation;
+    *next_correlation = next_correlation.wrapping_add(1);
+    let mut head = ChainWriter::new();
+    frame::put_request_head(
+        &mut head,
+        request.api_key,
+        request.version,
+        correlation,
+        request.client_id.as_ref().map(StrBytes::as_str),
+    );
+    in_flight.borrow_mut().queue.push_back(Pending {
+        correlation,
+        api_key: request.api_key,
+        version: request.version,
+        answered: request.answered,
+        since: Instant::now(),
+        completion: Some(request.completion),
+    });
+    head.finish_with(request.body)
+}
+
+/// A request whose answer proves that the acks=0 produce in front of it was processed; one at a time.
+fn queue_flush(in_flight: &RefCell<InFlight>, next_correlation: &mut i32) -> Option<Chain> {
+    let mut state = in_flight.borrow_mut();
+    if state.flushing || state.queue.back().is_none_or(|p| p.answered) {
+        return None;
+    }
+    state.flushing = true;
+    let correlation = *next_correlation;
+    *next_correlation = next_correlation.wrapping_add(1);
+    let api_key = ApiKey::ApiVersions as i16;
+    state.queue.push_back(Pending {
+        correlation,
+        api_key,
+        version: 0,
+        answered: true,
+        since: Instant::now(),
+        completion: None,
+    });
+    let mut head = ChainWriter::new();
+    frame::put_request_head(&mut head, api_key, 0, correlation, None);
+    Some(head.finish_with(Chain::new()))
+}
+
+async fn read_answers(
+    mut frames: FrameReader<tokio::net::tcp::ReadHalf<'_>>,
+    in_flight: &Rc<RefCell<InFlight>>,
+    flush: &Notify,
+) -> String {
+    loop {
+        let mut answer = match timeout(ANSWER_TIMEOUT, frames.next()).await {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return "the broker closed the connection".to_owned(),
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => {
+                let overdue = in_flight.borrow().queue.front().is_some_and(|p| p.since.elapsed() > ANSWER_TIMEOUT);
+                if overdue {
+                    return format!("no answer in {} s", ANSWER_TIMEOUT.as_secs());
+                }
+                continue;
+            }
+        };
+        // Answers come in request order; what stands in front without an answer (acks=0) is processed by now.
+        loop {
+            let Some(pending) = in_flight.borrow_mut().queue.pop_front() else {
+                return "the broker answered what nobody asked".to_owned();
+            };
+            if !pending.answered {
+                if let Some(completion) = pending.completion {
+                    completion.complete(Ok(Bytes::new()));
+                }
+                continue;
+            }
+            let head = frame::response_head(&mut answer, pending.api_key, pending.version);
+            match head {
+                Ok(correlation) if correlation == pending.correlation => {}
+                other => {
+                    let said = other.map_or_else(|e| e.to_string(), |c| format!("correlation id {c}"));
+                    if let Some(completion) = pending.completion {
+                        completion.complete(Err(Lost::Unknown("answers out of order".to_owned())));
+                    }
+                    return format!("expected the answer to request {}, got {said}", pending.correlation);
+                }
+            }
+            match pending.completion {
+                Some(completion) => completion.complete(Ok(answer)),
+                None => in_flight.borrow_mut().flushing = false,
+            }
+            break;
+        }
+        flush.notify_one();
+    }
+}
+

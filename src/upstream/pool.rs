@@ -1,0 +1,93 @@
+//! The upstream connections of one client connection: one per (side, broker, lane), opened at first need.
+//! They are the client's own, so that order, back-pressure and identity stay per client.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::connection::{Connection, Lost, Outgoing};
+use super::topology::Topology;
+use crate::ids::{NodeId, Side};
+
+/// A broker serves one request per connection at a time, so what may wait long has a connection of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lane {
+    /// Produce, in order.
+    Produce,
+    /// One long poll at a time.
+    Fetch,
+    /// Short reads: probes of a closed segment's tail.
+    Probe,
+    /// JoinGroup and SyncGroup.
+    Rebalance,
+    /// Everything that is answered at once.
+    Ordinary,
+}
+
+/// Which broker of a side.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Node {
+    Any,
+    Id(NodeId),
+}
+
+pub struct Pool {
+    topology: Arc<ArcSwap<Topology>>,
+    connections: HashMap<(Side, NodeId, Lane), Connection>,
+    frame_limit: usize,
+    /// Which broker `Any` tries next: a dead one is not tried for ever.
+    turn: usize,
+}
+
+impl Pool {
+    pub fn new(topology: Arc<ArcSwap<Topology>>, frame_limit: usize) -> Self {
+        Self { topology, connections: HashMap::new(), frame_limit, turn: 0 }
+    }
+
+    /// Sends the request, or completes it at once as not sent.
+    pub fn send(&mut self, side: Side, node: Node, lane: Lane, request: Outgoing) {
+        let node = match node {
+            Node::Id(id) => Some(id),
+            Node::Any => self.any(side, lane),
+        };
+        let Some(node) = node else {
+            return request.completion.complete(Err(Lost::NotSent(format!("no broker of the {side} is known"))));
+        };
+        let key = (side, node, lane);
+        let request = match self.connections.get(&key) {
+            Some(open) => match open.send(request) {
+                Ok(()) => return,
+                Err(back) => *back,
+            },
+            None => request,
+        };
+        let topology = self.topology.load();
+        let Some(broker) = topology.side(side).and_then(|c| c.brokers.get(&node)) else {
+            let text = format!("the {side} has no broker {node}");
+            return request.completion.complete(Err(Lost::NotSent(text)));
+        };
+        let connection = Connection::open(broker.address(), self.frame_limit);
+        if let Err(back) = connection.send(request) {
+            return back.completion.complete(Err(Lost::NotSent("the connection ended at once".to_owned())));
+        }
+        self.connections.retain(|_, c| !c.is_closed());
+        self.connections.insert(key, connection);
+    }
+
+    /// A broker that is connected already, else the next one in turn.
+    fn any(&mut self, side: Side, lane: Lane) -> Option<NodeId> {
+        let topology = self.topology.load();
+        let brokers = &topology.side(side)?.brokers;
+        let open = self.connections.iter().find(|((s, node, l), c)| {
+            *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node)
+        });
+        if let Some(((_, node, _), _)) = open {
+            return Some(*node);
+        }
+        let mut nodes: Vec<NodeId> = brokers.keys().copied().collect();
+        nodes.sort_unstable();
+        self.turn = self.turn.wrapping_add(1);
+        nodes.get(self.turn % nodes.len().max(1)).copied()
+    }
+}

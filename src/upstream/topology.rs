@@ -1,0 +1,93 @@
+//! What the two clusters look like now: brokers, topics, leaders. An immutable snapshot; `discovery` replaces it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::ids::{NodeId, Side, TopicName};
+
+/// Both clusters. A side that was never reached is `None`.
+#[derive(Clone, Default, Debug)]
+pub struct Topology {
+    pub sides: [Option<Arc<ClusterView>>; 2],
+}
+
+/// One cluster, as its own Metadata tells it.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterView {
+    pub cluster_id: String,
+    pub controller: NodeId,
+    pub brokers: HashMap<NodeId, Broker>,
+    pub topics: HashMap<TopicName, Arc<TopicView>>,
+    pub names: HashMap<Uuid, TopicName>,
+    /// Grows by one with every refresh of this side.
+    pub generation: u64,
+    /// False while the last refresh failed: what is here is old.
+    pub reachable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicView {
+    pub id: Uuid,
+    pub internal: bool,
+    /// Ordered by partition index, without gaps.
+    pub partitions: Vec<PartitionView>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionView {
+    /// -1: no leader now.
+    pub leader: NodeId,
+    /// The real epoch, sent along upstream, never shown downstream.
+    pub epoch: i32,
+}
+
+impl Topology {
+    pub fn side(&self, side: Side) -> Option<&Arc<ClusterView>> {
+        self.sides[side.index()].as_ref()
+    }
+
+    pub fn topic(&self, side: Side, name: &str) -> Option<&Arc<TopicView>> {
+        self.side(side)?.topics.get(name)
+    }
+
+    /// The leader of a partition, if the side has one now.
+    pub fn leader(&self, side: Side, topic: &str, partition: i32) -> Option<PartitionView> {
+        let view = self.topic(side, topic)?;
+        let partition = view.partitions.get(usize::try_from(partition).ok()?)?;
+        (partition.leader >= 0).then_some(*partition)
+    }
+
+    pub fn generation(&self, side: Side) -> u64 {
+        self.side(side).map_or(0, |c| c.generation)
+    }
+
+    pub fn reachable(&self, side: Side) -> bool {
+        self.side(side).is_some_and(|c| c.reachable)
+    }
+}
+
+impl Broker {
+    /// `host:port`, IPv6 in brackets.
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl ClusterView {
+    pub fn broker_list(&self) -> Vec<Broker> {
+        let mut list: Vec<(NodeId, Broker)> = self.brokers.iter().map(|(id, b)| (*id, b.clone())).collect();
+        list.sort_by_key(|(id, _)| *id);
+        list.into_iter().map(|(_, b)| b).collect()
+    }
+}

@@ -1,0 +1,108 @@
+//! ApiVersions: the constant intersection of source, target and what we implement (PROTOCOL.md section 7, rule 4).
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::messages::{ApiKey, RequestKind};
+use serde::{Deserialize, Serialize};
+
+use crate::api;
+
+/// Versions of one API, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Range {
+    pub min: i16,
+    pub max: i16,
+}
+
+impl Range {
+    pub fn intersect(self, other: Range) -> Option<Range> {
+        let both = Range { min: self.min.max(other.min), max: self.max.min(other.max) };
+        (both.min <= both.max).then_some(both)
+    }
+
+    pub fn contains(self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+/// What the virtual cluster speaks, by API key. Journalled at first start; never changes by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Versions {
+    pub ranges: BTreeMap<i16, Range>,
+}
+
+impl Versions {
+    /// The intersection over both clusters and our own table.
+    pub fn intersection(source: &HashMap<i16, Range>, target: &HashMap<i16, Range>) -> Self {
+        let shared = |entry: &api::Entry| {
+            let key = entry.key as i16;
+            let ours = entry.versions;
+            if entry.local {
+                return Some((key, ours));
+            }
+            let both = source.get(&key)?.intersect(*target.get(&key)?)?;
+            Some((key, both.intersect(ours)?))
+        };
+        Self { ranges: api::TABLE.iter().filter_map(shared).collect() }
+    }
+
+    pub fn speaks(&self, key: i16, version: i16) -> bool {
+        self.ranges.get(&key).is_some_and(|r| r.contains(version))
+    }
+
+    /// The newest version of an API, for requests of our own making.
+    pub fn max(&self, key: ApiKey) -> i16 {
+        self.ranges.get(&(key as i16)).map_or(0, |r| r.max)
+    }
+}
+
+/// What `kafka-protocol` really encodes and decodes, request and answer, where `ApiKey::valid_versions` overstates it
+/// (LIBRARIES.md trap 2). Produce and Fetch are our own.
+pub fn codec(key: i16) -> Option<Range> {
+    let api = ApiKey::try_from(key).ok()?;
+    let said = api.valid_versions();
+    let max = match api {
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        ApiKey::InitProducerId => 5,
+        ApiKey::Produce => 13,
+        ApiKey::Fetch => 18,
+        _ => said.max,
+    };
+    Some(Range { min: said.min, max: max.min(said.max.max(max)) })
+}
+
+/// The API key of a request of ours, and its name.
+pub fn key_of(request: &RequestKind) -> (i16, &'static str) {
+    let key = match request {
+        RequestKind::ApiVersions(_) => ApiKey::ApiVersions,
+        RequestKind::Metadata(_) => ApiKey::Metadata,
+        RequestKind::ListOffsets(_) => ApiKey::ListOffsets,
+        RequestKind::DescribeProducers(_) => ApiKey::DescribeProducers,
+        RequestKind::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
+        RequestKind::CreateTopics(_) => ApiKey::CreateTopics,
+        RequestKind::DeleteTopics(_) => ApiKey::DeleteTopics,
+        RequestKind::CreatePartitions(_) => ApiKey::CreatePartitions,
+        RequestKind::DeleteRecords(_) => ApiKey::DeleteRecords,
+        RequestKind::DescribeConfigs(_) => ApiKey::DescribeConfigs,
+        RequestKind::DescribeCluster(_) => ApiKey::DescribeCluster,
+        RequestKind::FindCoordinator(_) => ApiKey::FindCoordinator,
+        RequestKind::InitProducerId(_) => ApiKey::InitProducerId,
+        RequestKind::OffsetCommit(_) => ApiKey::OffsetCommit,
+        RequestKind::OffsetFetch(_) => ApiKey::OffsetFetch,
+        RequestKind::OffsetDelete(_) => ApiKey::OffsetDelete,
+        RequestKind::JoinGroup(_) => ApiKey::JoinGroup,
+        RequestKind::SyncGroup(_) => ApiKey::SyncGroup,
+        RequestKind::Heartbeat(_) => ApiKey::Heartbeat,
+        RequestKind::LeaveGroup(_) => ApiKey::LeaveGroup,
+        RequestKind::DescribeGroups(_) => ApiKey::DescribeGroups,
+        RequestKind::ListGroups(_) => ApiKey::ListGroups,
+        RequestKind::DeleteGroups(_) => ApiKey::DeleteGroups,
+        _ => return (-1, "an API of which we ask nothing"),
+    };
+    (key as i16, name(key))
+}
+
+/// The field's name of an API, for metrics and logs.
+pub fn name(key: ApiKey) -> &'static str {
+    api::TABLE.iter().find(|e| e.key == key).map_or("other", |e| e.name)
+}
