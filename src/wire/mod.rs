@@ -16,8 +16,11 @@ pub mod batch;
 pub mod chain;
 pub mod cursor;
 pub mod error;
+pub mod fetch;
 pub mod frame;
 pub mod io;
+pub mod produce;
+pub mod records;
 pub mod rewrite;
 
 pub use batch::{BatchError, BatchHead, batches, produce_batch, verify_crc};
@@ -26,6 +29,7 @@ pub use cursor::Cursor;
 pub use error::WireError;
 pub use frame::{RequestHead, peek, put_request_head, put_response_head, request_head, response_head};
 pub use io::{FrameError, FrameReader, write_chains};
+pub use records::Records;
 pub use rewrite::{Rebased, rebase, with_producer_id};
 
 pub use kafka_protocol::protocol::StrBytes;
