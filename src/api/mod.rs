@@ -1,1 +1,179 @@
+//! 4. What a request means: the table of APIs, then one file per Kafka API.
+//!
+//! An API is a pure machine: `step` takes what has happened and says what to do next; `connection::drive` does it. One
+//! round is the common case. Produce and Fetch have drivers of their own in `connection/`, since they are never queued
+//! behind anything else.
 
+use std::sync::Arc;
+
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
+use tokio::time::Instant;
+
+use crate::ids::{NodeId, Side};
+use crate::routing::{Partitions, Shared};
+use crate::upstream::{Lane, Lost, Topology};
+use crate::virtual_cluster::{Nodes, Range};
+
+pub mod api_versions;
+pub mod configs;
+pub mod describe_cluster;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod groups;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_commit;
+pub mod offset_fetch;
+pub mod produce;
+pub mod topics;
+
+/// One line of the table.
+pub struct Entry {
+    pub key: ApiKey,
+    pub name: &'static str,
+    /// What we implement; `virtual_cluster::versions` intersects it with both clusters.
+    pub versions: Range,
+    /// Answered without any broker: advertised whatever they speak.
+    pub local: bool,
+}
+
+const fn entry(key: ApiKey, name: &'static str, min: i16, max: i16) -> Entry {
+    Entry { key, name, versions: Range { min, max }, local: false }
+}
+
+const fn local(key: ApiKey, name: &'static str, min: i16, max: i16) -> Entry {
+    Entry { key, name, versions: Range { min, max }, local: true }
+}
+
+/// Every API that clients are offered. What is not here is not advertised, and closes the connection.
+/// OffsetForLeaderEpoch is left out on purpose: clients skip validation then (epochless).
+pub const TABLE: &[Entry] = &[
+    // Advertised from 0 for librdkafka (KAFKA-18659); below 3 is refused.
+    entry(ApiKey::Produce, "Produce", 3, 13),
+    entry(ApiKey::Fetch, "Fetch", 4, 18),
+    entry(ApiKey::ListOffsets, "ListOffsets", 1, 9),
+    entry(ApiKey::Metadata, "Metadata", 0, 12),
+    entry(ApiKey::OffsetCommit, "OffsetCommit", 2, 9),
+    entry(ApiKey::OffsetFetch, "OffsetFetch", 1, 9),
+    entry(ApiKey::FindCoordinator, "FindCoordinator", 0, 6),
+    entry(ApiKey::JoinGroup, "JoinGroup", 0, 9),
+    entry(ApiKey::Heartbeat, "Heartbeat", 0, 4),
+    entry(ApiKey::LeaveGroup, "LeaveGroup", 0, 5),
+    entry(ApiKey::SyncGroup, "SyncGroup", 0, 5),
+    entry(ApiKey::DescribeGroups, "DescribeGroups", 0, 6),
+    entry(ApiKey::ListGroups, "ListGroups", 0, 5),
+    local(ApiKey::ApiVersions, "ApiVersions", 0, 4),
+    entry(ApiKey::CreateTopics, "CreateTopics", 2, 7),
+    entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
+    entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
+    entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
+    entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
+];
+
+/// What a machine may look at: snapshots of now, nothing that moves.
+pub struct Context<'a> {
+    pub shared: &'a Shared,
+    pub topology: Arc<Topology>,
+    pub partitions: Arc<Partitions>,
+    /// The virtual nodes of the listener that the client used.
+    pub nodes: &'a Nodes,
+    pub version: i16,
+    pub now: Instant,
+    pub now_ms: i64,
+}
+
+/// Who is to be asked on a side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    Any,
+    Node(NodeId),
+    /// The coordinator of this group, looked up if it is not known.
+    Coordinator(String),
+    /// The controller, for clusters that do not forward.
+    Controller,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub side: Side,
+    pub to: To,
+    pub lane: Lane,
+    pub request: RequestKind,
+}
+
+impl Ask {
+    pub fn any(side: Side, request: RequestKind) -> Self {
+        Self { side, to: To::Any, lane: Lane::Ordinary, request }
+    }
+
+    pub fn node(side: Side, node: NodeId, request: RequestKind) -> Self {
+        Self { side, to: To::Node(node), lane: Lane::Ordinary, request }
+    }
+
+    pub fn coordinator(side: Side, group: &str, request: RequestKind) -> Self {
+        Self { side, to: To::Coordinator(group.to_owned()), lane: Lane::Ordinary, request }
+    }
+}
+
+/// One answer each for the requests of an `Ask`, in their order.
+pub type Answers = Vec<Result<ResponseKind, Lost>>;
+
+pub enum Input {
+    Start,
+    Answers(Answers),
+    /// What was waited for has happened, or its deadline has passed.
+    Woken,
+}
+
+pub enum Step {
+    Ask(Vec<Ask>),
+    /// Until this side's topology is newer than the generation given, at most until the instant.
+    AwaitTopology { side: Side, newer_than: u64, deadline: Instant },
+    /// Until the partition snapshot is newer than the version given, at most until the instant.
+    AwaitRoutes { newer_than: u64, deadline: Instant },
+    Answer(ResponseKind),
+    /// The connection ends; the text is for the log.
+    Close(String),
+}
+
+/// One request in progress.
+pub trait Machine {
+    fn step(&mut self, cx: &Context<'_>, input: Input) -> Step;
+}
+
+/// A request that is answered from the snapshots at once.
+pub struct Immediate(pub Option<ResponseKind>);
+
+impl Machine for Immediate {
+    fn step(&mut self, _: &Context<'_>, _: Input) -> Step {
+        match self.0.take() {
+            Some(answer) => Step::Answer(answer),
+            None => Step::Close("answered twice".to_owned()),
+        }
+    }
+}
+
+/// The machine of a decoded request. `None`: not an API of the table that is driven this way.
+pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine>> {
+    Some(match request {
+        RequestKind::Metadata(r) => Box::new(metadata::Metadata::new(r)),
+        RequestKind::FindCoordinator(r) => Box::new(Immediate(Some(find_coordinator::answer(cx, &r)))),
+        RequestKind::DescribeCluster(r) => Box::new(Immediate(Some(describe_cluster::answer(cx, &r)))),
+        RequestKind::InitProducerId(r) => Box::new(init_producer_id::InitProducerId::new(r)),
+        RequestKind::ListOffsets(r) => Box::new(list_offsets::ListOffsets::new(r)),
+        RequestKind::OffsetCommit(r) => Box::new(offset_commit::OffsetCommit::new(r)),
+        RequestKind::OffsetFetch(r) => Box::new(offset_fetch::OffsetFetch::new(r)),
+        RequestKind::JoinGroup(_)
+        | RequestKind::SyncGroup(_)
+        | RequestKind::Heartbeat(_)
+        | RequestKind::LeaveGroup(_)
+        | RequestKind::DescribeGroups(_)
+        | RequestKind::ListGroups(_)
+        | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
+        RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
+        RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
+        _ => return None,
+    })
+}

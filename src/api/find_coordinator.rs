@@ -1,0 +1,50 @@
+//! FindCoordinator (10), v0 to v6: the coordinator of every group is a virtual node, whatever its home (PROTOCOL.md
+//! rule 28). Transactional ids and share groups are refused: their coordinators are not offered yet.
+
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use crate::error::code;
+
+const GROUP: i8 = 0;
+
+pub fn answer(cx: &Context<'_>, request: &FindCoordinatorRequest) -> ResponseKind {
+    let group = request.key_type == GROUP;
+    if !group {
+        tracing::warn!(
+            key_type = request.key_type,
+            key = %request.key,
+            "a coordinator for transactions or share groups was asked for: refused, they are not supported yet"
+        );
+    }
+    let refusal = code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+    let text = StrBytes::from_static_str("kafka-cutover does not support transactions yet");
+    if cx.version < 4 {
+        let node = cx.nodes.coordinator(&request.key);
+        let answer = match group {
+            true => FindCoordinatorResponse::default()
+                .with_node_id(BrokerId(node.id))
+                .with_host(StrBytes::from_string(node.host.clone()))
+                .with_port(i32::from(node.port)),
+            false => FindCoordinatorResponse::default().with_error_code(refusal).with_error_message(Some(text)),
+        };
+        return ResponseKind::FindCoordinator(answer);
+    }
+    let coordinators = request.coordinator_keys.iter().map(|key| {
+        let node = cx.nodes.coordinator(key);
+        let coordinator = Coordinator::default().with_key(key.clone());
+        match group {
+            true => coordinator
+                .with_node_id(BrokerId(node.id))
+                .with_host(StrBytes::from_string(node.host.clone()))
+                .with_port(i32::from(node.port)),
+            false => coordinator
+                .with_node_id(BrokerId(-1))
+                .with_error_code(refusal)
+                .with_error_message(Some(text.clone())),
+        }
+    });
+    ResponseKind::FindCoordinator(FindCoordinatorResponse::default().with_coordinators(coordinators.collect()))
+}

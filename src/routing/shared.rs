@@ -1,0 +1,118 @@
+//! What every worker and the control thread share. Snapshots are read without a lock; whoever changes one bumps the
+//! counter that others wait on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::partitions::Partitions;
+use crate::config::Config;
+use crate::ids::{NodeId, Side};
+use crate::monitor::Metrics;
+use crate::upstream::Topology;
+use crate::virtual_cluster::VirtualCluster;
+
+pub struct Shared {
+    pub config: Config,
+    pub cluster: VirtualCluster,
+    pub topology: Arc<ArcSwap<Topology>>,
+    pub partitions: ArcSwap<Partitions>,
+    /// Bumped with every topology snapshot.
+    pub topology_changed: watch::Sender<u64>,
+    /// Bumped with every partition snapshot: holds begin and end, maps grow.
+    pub routes_changed: watch::Sender<u64>,
+    /// Bumped when a sequence gate may judge otherwise.
+    pub gates_changed: watch::Sender<u64>,
+    /// Ask discovery for a fresh look at a side.
+    pub refresh: [Notify; 2],
+    /// Held produce requests tell the seal until when they can wait, and whose they are.
+    pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
+    pub coordinators: Coordinators,
+    pub metrics: Arc<Metrics>,
+    client_ids: AtomicU64,
+}
+
+/// The first of these to pass undoes the hold.
+#[derive(Clone, Debug)]
+pub struct HoldDeadline {
+    pub at: Instant,
+    pub client: String,
+}
+
+impl Shared {
+    pub fn new(
+        config: Config,
+        cluster: VirtualCluster,
+        topology: Arc<ArcSwap<Topology>>,
+        deadlines: mpsc::UnboundedSender<HoldDeadline>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            config,
+            cluster,
+            topology,
+            partitions: ArcSwap::default(),
+            topology_changed: watch::Sender::new(0),
+            routes_changed: watch::Sender::new(0),
+            gates_changed: watch::Sender::new(0),
+            refresh: [Notify::new(), Notify::new()],
+            deadlines,
+            coordinators: Coordinators::default(),
+            metrics,
+            client_ids: AtomicU64::new(1),
+        }
+    }
+
+    /// A number for a client connection, never used twice.
+    pub fn next_client(&self) -> u64 {
+        self.client_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn publish_partitions(&self, mut next: Partitions) {
+        next.version = self.partitions.load().version + 1;
+        self.partitions.store(Arc::new(next));
+        self.routes_changed.send_modify(|n| *n += 1);
+    }
+
+    pub fn stir_gates(&self) {
+        self.gates_changed.send_modify(|n| *n += 1);
+    }
+
+    /// What is known of a side turned out to be old.
+    pub fn refresh(&self, side: Side) {
+        self.refresh[side.index()].notify_one();
+    }
+}
+
+/// Which broker coordinates a group, per side, as far as it was asked.
+#[derive(Default)]
+pub struct Coordinators(Mutex<HashMap<(Side, String), NodeId>>);
+
+impl Coordinators {
+    /// Groups remembered; beyond that the memory starts anew.
+    const MANY: usize = 100_000;
+
+    pub fn get(&self, side: Side, group: &str) -> Option<NodeId> {
+        self.lock().get(&(side, group.to_owned())).copied()
+    }
+
+    pub fn set(&self, side: Side, group: &str, node: NodeId) {
+        let mut known = self.lock();
+        if known.len() >= Self::MANY {
+            known.clear();
+        }
+        known.insert((side, group.to_owned()), node);
+    }
+
+    pub fn forget(&self, side: Side, group: &str) {
+        self.lock().remove(&(side, group.to_owned()));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Side, String), NodeId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func (o *options) producing(e *events) []kgo.Opt {
+	opts := o.common(e)
+	switch o.acks {
+	case "", "all":
+	case "1":
+		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()))
+	case "0":
+		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()))
+	default:
+		usage(fmt.Errorf("--acks is all, 1 or 0"))
+	}
+	// The library refuses fewer acks with idempotence, which is its default; Java's default gives way by itself.
+	if o.idempotent == "false" || (o.idempotent == "" && (o.acks == "0" || o.acks == "1")) {
+		opts = append(opts, kgo.DisableIdempotentWrite())
+	}
+	if o.compresses != "" {
+		codecs := map[string]kgo.CompressionCodec{
+			"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+			"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+		}
+		codec, ok := codecs[o.compresses]
+		if !ok {
+			usage(fmt.Errorf("--compression %s is unknown", o.compresses))
+		}
+		opts = append(opts, kgo.ProducerBatchCompression(codec))
+	}
+	if o.partition >= 0 {
+		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	}
+	return opts
+}
+
+func produce(o *options, e *events, stop <-chan struct{}) int {
+	client, err := kgo.NewClient(o.producing(e)...)
+	if err != nil {
+		usage(err)
+	}
+	defer client.Close()
+	var acked, failed atomic.Int64
+	e.emit("ready", nil)
+
+	sent := 0
+	start := time.Now()
+	for o.records == 0 || sent < o.records {
+		if stopped(stop, start, o.rate, sent) {
+			break
+		}
+		seq, key, id := sent, fmt.Sprintf("k%d", sent%o.keys), fmt.Sprintf("%016x", rand.Uint64())
+		sent++
+		if o.logSends {
+			e.emit("send", fields{"s": seq, "k": key, "id": id})
+		}
+		record := &kgo.Record{
+			Topic: o.topic, Partition: int32(max(o.partition, 0)), Key: []byte(key), Value: value(o, seq, key, id),
+		}
+		client.Produce(context.Background(), record, func(written *kgo.Record, err error) {
+			if err != nil {
+				failed.Add(1)
+				e.emit("fail", fields{"s": seq, "k": key, "id": id, "error": err.Error()})
+				return
+			}
+			acked.Add(1)
+			offset := written.Offset
+			if o.acks == "0" {
+				offset = -1
+			}
+			e.emit("ack", fields{"s": seq, "k": key, "id": id, "pt": written.Partition, "o": offset})
+		})
+	}
+	client.Flush(context.Background())
+	e.emit("done", fields{"sent": sent, "acked": acked.Load(), "failed": failed.Load()})
+	return 0
+}
+
+// Waits until record seq is due; says whether the wish to stop came first.
+func stopped(stop <-chan struct{}, start time.Time, rate, seq int) bool {
+	wait := time.Duration(0)
+	if rate > 0 {
+		wait = time.Until(start.Add(time.Duration(seq) * time.Second / time.Duration(rate)))
+	}
+	if wait > 0 {
+		select {
+		case <-stop:
+			return true
+		case <-time.After(wait):
+			return false
+		}
+	}
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func value(o *options, seq int, key, id string) []byte {
+	head := fmt.Sprintf("kc1 %s %d %s %s", o.name, seq, key, id)
+	if padding := o.size - len(head) - 1; padding > 0 {
+		head += " " + strings.Repeat("x", padding)
+	}
+	return []byte(head)
+}
