@@ -59,6 +59,7 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
         Plan::Held => return Dispatched::Held,
         Plan::Gated => return Dispatched::Gated,
         Plan::Ask { side, node, topic, index, seals, pid, live } => {
+            live.gate().asks(pid);
             ask_gate(session, side, node, &topic, index, seals, pid, live);
             return Dispatched::Gated;
         }
@@ -221,6 +222,9 @@ impl Completion for Outcomes {
                 Err(Lost::NotSent(_)) => Outcome::Refused(code::NOT_LEADER_OR_FOLLOWER),
                 Err(Lost::Unknown(_)) => Outcome::Lost,
             };
+            if matches!(decoded, Err(Lost::Unknown(_))) {
+                self.lost(part, now_ms);
+            }
             stir |= self.tell(part, outcome, now_ms, matches!(decoded, Err(Lost::NotSent(_))));
         }
         if decoded.is_err() {
@@ -251,7 +255,7 @@ impl Outcomes {
             self.shared.refresh(part.side);
         }
         match answer.error_code {
-            // The leader may have appended it all the same.
+            // The leader has appended it; what is missing is its replicas.
             code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => Outcome::Lost,
             error => Outcome::Refused(error),
         }
@@ -263,9 +267,6 @@ impl Outcomes {
         let mut stir = false;
         if let Outcome::Appended(Some(offset)) = outcome {
             live.show(crate::ids::Virtual(offset.0.saturating_add(part.count)));
-        }
-        if outcome == Outcome::Lost {
-            self.lost(part, live, now_ms);
         }
         if let Some(stamp) = &part.stamp {
             let mut gate = live.gate();
@@ -283,7 +284,8 @@ impl Outcomes {
     }
 
     /// An idempotent batch is kept for the seal to resolve; anything else makes the partition wait.
-    fn lost(&self, part: &Part, live: &Live, now_ms: i64) {
+    fn lost(&self, part: &Part, now_ms: i64) {
+        let Some(live) = &part.tracked else { return };
         let settle = self.shared.config.seal.settle_time;
         let settle_ms = i64::try_from(settle.as_millis()).unwrap_or(i64::MAX);
         let kept = part.stamp.is_some_and(|stamp| {

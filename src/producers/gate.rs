@@ -75,7 +75,8 @@ struct Producer {
     in_flight: u32,
     /// The head that failed last, and where: what the same connection sent behind it fails likewise.
     refused: Option<Refused>,
-    /// The open side was asked and does not know the PID.
+    /// The open side is being asked whether it knows the PID; it was asked and does not.
+    asking: bool,
     unknown: bool,
     /// Own observations, newest last.
     recent: VecDeque<Batch>,
@@ -131,7 +132,7 @@ impl Gate {
         if head {
             return Verdict::Forward;
         }
-        if producer.in_flight > 0 {
+        if producer.in_flight > 0 || producer.asking {
             return Verdict::Wait;
         }
         if now_ms.saturating_sub(producer.sealed_at_ms) > MEMORY_MS {
@@ -193,9 +194,16 @@ impl Gate {
         }
     }
 
-    /// The open side was asked for the PID (DescribeProducers).
+    /// The open side is asked for the PID (DescribeProducers), and what it said.
+    pub fn asks(&mut self, pid: VirtualPid) {
+        if let Some(producer) = self.producers.get_mut(&pid) {
+            producer.asking = true;
+        }
+    }
+
     pub fn known(&mut self, pid: VirtualPid, known: bool) {
         if let Some(producer) = self.producers.get_mut(&pid) {
+            producer.asking = false;
             producer.opened |= known;
             producer.unknown = !known;
         }
