@@ -41,7 +41,7 @@ pub fn restore(map: &SpliceMap, home: Side, native: NOffset, trailer: Option<VOf
 pub fn shadow(map: &SpliceMap, side: Side, v: VOffset) -> Option<NOffset> {
     let mut last: Option<Piece> = None;
     for piece in map.pieces_of(side) {
-        if piece.virtual_end().is_none_or(|end| v < end) {
+        if !piece.is_empty() && piece.virtual_end().is_none_or(|end| v < end) {
             return Some(piece.native(v));
         }
         last = Some(piece);

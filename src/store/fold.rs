@@ -73,7 +73,8 @@ pub struct PendingSeal {
     pub migration: String,
     pub number: u64,
     pub to: Side,
-    pub details: Vec<SealDetail>,
+    #[serde(with = "listed")]
+    pub details: BTreeMap<TopicPartition, Arc<SealDetail>>,
 }
 
 /// An event that cannot follow what came before: a defect of the writer, or a journal put together by hand.
@@ -191,7 +192,7 @@ impl State {
             return Err(FoldError::NumberNotNew { number, intent: self.intent });
         }
         self.intent = number;
-        self.pending = Some(PendingSeal { migration: migration.to_owned(), number, to, details: Vec::new() });
+        self.pending = Some(PendingSeal { migration: migration.to_owned(), number, to, details: BTreeMap::new() });
         Ok(())
     }
 
@@ -199,7 +200,7 @@ impl State {
         let key = detail.topic_partition();
         let history = self.partitions.get(&key).cloned().ok_or_else(|| FoldError::UnknownPartition(key.clone()))?;
         let pending = self.pending_seal(&detail.migration, detail.number)?;
-        if pending.details.iter().any(|d| d.topic == detail.topic && d.partition == detail.partition) {
+        if pending.details.contains_key(&key) {
             return Err(FoldError::DetailTwice { number: detail.number, partition: key });
         }
         if pending.to != detail.next.0 {
@@ -207,17 +208,16 @@ impl State {
         }
         // Judged now, so that the commit cannot fail.
         let tried = history.map.sealed(detail.end, detail.end_epoch, detail.next);
-        tried.map_err(|error| FoldError::Map { partition: key, error })?;
-        pending.details.push(detail.clone());
+        tried.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
+        pending.details.insert(key, Arc::new(detail.clone()));
         Ok(())
     }
 
     fn commit(&mut self, migration: &str, number: u64, at_ms: i64, hold_ms: u64) -> Result<(), FoldError> {
         let details = self.pending_seal(migration, number)?.details.clone();
-        let sealed = details.iter().map(|detail| {
-            let key = detail.topic_partition();
+        let sealed = details.into_iter().map(|(key, detail)| {
             let mut history = self.partitions.get(&key).ok_or(FoldError::UnknownPartition(key.clone()))?.clone();
-            let done = Arc::make_mut(&mut history).seal(detail);
+            let done = Arc::make_mut(&mut history).seal(&detail);
             done.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
             Ok((key, history))
         });
@@ -246,5 +246,22 @@ mod sorted_entries {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Partitions, D::Error> {
         let entries = Vec::<(TopicPartition, PartitionHistory)>::deserialize(from)?;
         Ok(entries.into_iter().map(|(k, v)| (k, Arc::new(v))).collect())
+    }
+}
+
+/// The details as a list: each names its own partition.
+mod listed {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    type Details = BTreeMap<TopicPartition, Arc<SealDetail>>;
+
+    pub fn serialize<S: Serializer>(details: &Details, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(details.values().map(|d| &**d))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Details, D::Error> {
+        let details = Vec::<SealDetail>::deserialize(from)?;
+        Ok(details.into_iter().map(|d| (d.topic_partition(), Arc::new(d))).collect())
     }
 }

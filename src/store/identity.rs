@@ -40,9 +40,8 @@ impl Marker {
     pub fn of(state: &State) -> Option<Marker> {
         let journal = state.identity.as_ref()?.journal;
         let mut maps: BTreeMap<_, _> = state.partitions.iter().map(|(k, h)| (k, h.map.clone())).collect();
-        for detail in state.pending.iter().flat_map(|p| &p.details) {
-            let key = detail.topic_partition();
-            if let Some(map) = maps.get_mut(&key) {
+        for (key, detail) in state.pending.iter().flat_map(|p| &p.details) {
+            if let Some(map) = maps.get_mut(key) {
                 *map = map.sealed(detail.end, detail.end_epoch, detail.next).ok()?;
             }
         }
