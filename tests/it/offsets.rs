@@ -466,6 +466,25 @@ fn an_open_transaction_in_a_closed_segment_stops_committed_readers() {
 }
 
 #[test]
+fn a_transaction_outside_the_virtual_log_stops_nobody() {
+    let map = SpliceMap::whole(Source).sealed(Native(4), -1, (Target, Native(3))).expect("a seal");
+    let map = map.sealed(Native(3), -1, (Source, Native(4))).expect("nothing came to the target");
+    assert_eq!(map.last_stable([Some(Native(9)), Some(Native(1))]), v(9), "the target's part is empty");
+}
+
+#[test]
+fn holes_are_passed_and_the_first_segment_is_the_broker_s_to_judge() {
+    let map = rolled_back();
+    let resume = |at, starts: [i64; 2]| map.resume_at(map.locate(v(at)), starts.map(|s| Some(Native(s))));
+    assert_eq!(resume(4, [7, 5]), map.locate(v(4)), "below the virtual log start: OFFSET_OUT_OF_RANGE");
+    assert_eq!(resume(4, [11, 5]), map.locate(v(4)));
+    assert_eq!(resume(10, [0, 7]), map.locate(v(12)));
+    assert_eq!(resume(10, [0, 8]), map.locate(v(13)), "nothing left of this segment");
+    assert_eq!(resume(11, [14, 9]), map.locate(v(15)), "nor of the next one's beginning");
+    assert_eq!(resume(12, [0, 7]), map.locate(v(12)));
+}
+
+#[test]
 fn exhausted_needs_every_part_of_the_proof() {
     let place = rolled_back().locate(v(4));
     let judge = |hw, lso, committed, first: Option<i64>| {
