@@ -111,7 +111,7 @@ fn tagged_fields_are_counted_too() {
     let feature = b"\x02f\0\0\0\x02\0";
     assert_eq!(answer(&[b"\x02", &feature[..]].concat()), Ok(()));
     assert_eq!(answer(b"\xff\xff\xff\xff\x07"), Err(WireError::Count { count: 0x7fff_fffe, bytes: 0 }));
-    assert_eq!(answer(&[b"\x03", &feature[..]].concat()), Err(WireError::Truncated));
+    assert_eq!(answer(&[b"\x03", &feature[..]].concat()), Err(WireError::Count { count: 2, bytes: 7 }));
     assert_eq!(answer(&[b"\x02", &feature[..], b"\0"].concat()), Err(WireError::Trailing(1)));
     // Twice the same tag, which is an array each time.
     let twice = [0, 0, 1, 0, 0, 0, 0, 2, 0, 1, 1, 0, 1, 1];
