@@ -68,13 +68,8 @@ pub async fn prepare(client: &Client, args: &PrepareArgs) -> Result<(), Failed> 
 }
 
 pub async fn switch(client: &Client, args: &SwitchArgs) -> Result<(), Failed> {
-    let body = SwitchBody {
-        what: args.what,
-        to: args.to.into(),
-        force: args.force,
-        expect_step: None,
-        dry_run: args.dry_run,
-    };
+    let body =
+        SwitchBody { what: args.what, to: args.to.into(), force: args.force, expect_step: None, dry_run: args.dry_run };
     let outcome = with_spinner("switching producers", client.switch(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
@@ -137,13 +132,7 @@ async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outc
 }
 
 fn to_target(now: &MigrationStatus, dry_run: bool) -> SwitchBody {
-    SwitchBody {
-        what: What::Producers,
-        to: Side::Target,
-        force: false,
-        expect_step: Some(now.step.clone()),
-        dry_run,
-    }
+    SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: Some(now.step.clone()), dry_run }
 }
 
 fn guard(now: &MigrationStatus, next: &str) -> Result<(), Failed> {

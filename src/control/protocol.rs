@@ -127,7 +127,8 @@ impl Refusal {
 
     pub fn unknown_migration<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        let hint = if known.is_empty() { "the config has no migration".to_owned() } else { format!("there is: {known}") };
+        let hint =
+            if known.is_empty() { "the config has no migration".to_owned() } else { format!("there is: {known}") };
         Self::new("unknown_migration", format!("no migration is named `{name}`"), hint)
     }
 
