@@ -3,10 +3,12 @@
 
 pub mod client;
 pub mod commands;
+pub mod operator;
 pub mod protocol;
 pub mod render;
 pub mod server;
 
 pub use client::Client;
-pub use protocol::{Action, Ask, Command, Event, Operator, Outcome, Peer, Refusal, Status};
+pub use operator::{Ask, Operator, Peer};
+pub use protocol::{Action, Command, Event, Outcome, Refusal, Status};
 pub use server::{ControlSocket, serve};

@@ -24,7 +24,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::protocol::{Action, Command, ErrorBody, Event, Operator, Peer, PrepareBody, Refusal, SwitchBody, What};
+use super::operator::{Operator, Peer};
+use super::protocol::{Action, Command, ErrorBody, Event, PrepareBody, Refusal, SwitchBody, What};
 
 /// No command comes near this.
 const BODY_LIMIT: usize = 64 * 1024;

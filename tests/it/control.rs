@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use kafka_cutover::config::Scheme;
 use kafka_cutover::control::client::{Client, ClientError};
 use kafka_cutover::control::protocol::{
-    Action, Ask, Clusters, Event, GroupStatus, Guard, MigrationStatus, Operator, Outcome, PrepareBody, ProxyStatus,
-    Refusal, Status, SwitchBody, What,
+    Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, PrepareBody, ProxyStatus, Refusal, Status,
+    SwitchBody, What,
 };
-use kafka_cutover::control::render;
 use kafka_cutover::control::server::{BindError, ControlSocket, serve};
+use kafka_cutover::control::{Ask, Operator, render};
 use kafka_cutover::ids::Side;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kafka_cutover::control::protocol::{MigrationStatus, Operator, Status};
+use kafka_cutover::control::Operator;
+use kafka_cutover::control::protocol::{MigrationStatus, Status};
 use kafka_cutover::ids::{Side, TopicPartition};
 use kafka_cutover::monitor::metrics::{Direction, GateOutcome, HoldOutcome, Metrics};
 use kafka_cutover::monitor::server::bind;
