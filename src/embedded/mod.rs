@@ -255,10 +255,14 @@ impl Cluster {
     }
     /// Until the high watermark is at least `offset`.
     pub async fn wait_high_watermark(&self, topic: &str, partition: i32, offset: i64) {
+        self.wait_until(|c| c.high_watermark(topic, partition).is_some_and(|hw| hw >= offset)).await;
+    }
+    /// Until `holds`, asked again after every request and every deadline of a group.
+    pub async fn wait_until(&self, mut holds: impl FnMut(&Self) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable();
-            if self.high_watermark(topic, partition).is_some_and(|hw| hw >= offset) {
+            if holds(self) {
                 return;
             }
             changed.await;
