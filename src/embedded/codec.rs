@@ -1,11 +1,11 @@
 //! Bytes to messages and back. The only place where this cluster decodes a request.
 
 use anyhow::{Context, Result, bail};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 
 use super::ClusterSpec;
+use crate::wire::{self, Chain, ChainWriter, fetch, produce};
 
 /// `socket.request.max.bytes`
 pub const MAX_FRAME: usize = 100 * 1024 * 1024;
@@ -56,35 +56,57 @@ pub struct Incoming {
     pub version: i16,
     pub correlation_id: i32,
     pub client_id: String,
-    /// `None`: ApiVersions of a version that is not spoken, to be answered with error 35 (KIP-511).
-    pub body: Option<RequestKind>,
+    pub body: Body,
+}
+
+pub enum Body {
+    Produce(produce::ProduceRequest),
+    Fetch(fetch::FetchRequest),
+    Other(RequestKind),
+    /// ApiVersions of a version that is not spoken, to be answered with error 35 (KIP-511).
+    UnknownApiVersions,
+}
+
+pub enum Answer {
+    /// Record bytes travel as they are stored.
+    Fetch(fetch::FetchResponse),
+    Other(ResponseKind),
+}
+
+impl<T: Into<ResponseKind>> From<T> for Answer {
+    fn from(response: T) -> Self {
+        Answer::Other(response.into())
+    }
 }
 
 pub fn request(spec: &ClusterSpec, mut frame: Bytes) -> Result<Incoming> {
-    let mut head = frame.get(..8).context("a frame of fewer than 8 bytes")?;
-    let (key, version, correlation_id) = (head.get_i16(), head.get_i16(), head.get_i32());
+    let (key, version, correlation_id) = wire::peek(&frame).context("a frame of fewer than 8 bytes")?;
     let api = ApiKey::try_from(key).ok().with_context(|| format!("unknown API key {key}"))?;
     let Some((low, high)) = versions(spec, key) else { bail!("API {api:?} is not spoken here") };
+    let incoming = |client_id, body| Incoming { api, version, correlation_id, client_id, body };
     if !(low..=high).contains(&version) {
         if api == ApiKey::ApiVersions {
-            return Ok(Incoming { api, version, correlation_id, client_id: String::new(), body: None });
+            return Ok(incoming(String::new(), Body::UnknownApiVersions));
         }
         bail!("{api:?} v{version} is not spoken here");
     }
-    let header = RequestHeader::decode(&mut frame, api.request_header_version(version))?;
-    let body = RequestKind::decode(api, &mut frame, version)?;
-    let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
-    Ok(Incoming { api, version, correlation_id, client_id, body: Some(body) })
+    let head = wire::request_head(&mut frame)?;
+    let client_id = head.client_id.map(|id| id.to_string()).unwrap_or_default();
+    let body = match api {
+        ApiKey::Produce => Body::Produce(produce::ProduceRequest::decode(frame, version)?),
+        ApiKey::Fetch => Body::Fetch(fetch::FetchRequest::decode(frame, version)?),
+        _ => Body::Other(wire::decode::request(key, version, frame)?),
+    };
+    Ok(incoming(client_id, body))
 }
 
 /// A whole frame, its length in front.
-pub fn response(correlation_id: i32, version: i16, body: &ResponseKind) -> Result<BytesMut> {
-    let mut out = BytesMut::with_capacity(1024);
-    out.put_i32(0);
-    let header = ResponseHeader::default().with_correlation_id(correlation_id);
-    header.encode(&mut out, body.header_version(version))?;
-    body.encode(&mut out, version)?;
-    let length = i32::try_from(out.len() - 4)?;
-    out[..4].copy_from_slice(&length.to_be_bytes());
-    Ok(out)
+pub fn response(api: ApiKey, correlation_id: i32, version: i16, body: &Answer) -> Result<Chain> {
+    let mut out = ChainWriter::frame();
+    wire::put_response_head(&mut out, api as i16, version, correlation_id);
+    match body {
+        Answer::Fetch(response) => response.encode(version, &mut out),
+        Answer::Other(response) => wire::encode::response(response, version, &mut out),
+    }
+    Ok(out.finish()?)
 }

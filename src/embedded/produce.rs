@@ -4,11 +4,10 @@
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError as E;
-use kafka_protocol::messages::produce_request::TopicProduceData;
 use kafka_protocol::messages::produce_response::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Call;
@@ -16,23 +15,23 @@ use super::batch::Header;
 use super::faults::Produced;
 use super::log::Appended;
 use super::state::State;
+use crate::wire::produce::ProduceRequest;
 
 const ZSTD: i16 = 4;
-
-pub fn name_of(state: &State, topic: &TopicProduceData) -> Option<String> {
-    if topic.topic_id.is_nil() { Some(topic.name.to_string()) } else { state.topic_names.get(&topic.topic_id).cloned() }
-}
 
 /// `None`: `acks=0`. `Err`: `acks=0` and something went wrong, so the connection ends.
 pub fn produce(call: &Call, request: ProduceRequest, refuse: Option<i16>) -> Result<Option<ProduceResponse>> {
     let acks = request.acks;
     let mut response = ProduceResponse::default();
     let mut failed = None;
-    for topic in request.topic_data {
-        let name = name_of(&call.shared.lock(), &topic);
-        let mut answer = TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
-        for partition in topic.partition_data {
-            let records = partition.records.unwrap_or_default();
+    for topic in request.topics {
+        let name = call.shared.lock().name_of(&topic.name, topic.id);
+        // A copy: who holds no other slice of the frame may change its records in place.
+        let shown = TopicName(StrBytes::from_string(topic.name.to_string()));
+        drop(topic.name);
+        let mut answer = TopicProduceResponse::default().with_name(shown).with_topic_id(topic.id);
+        for partition in topic.partitions {
+            let records = partition.records.into_bytes();
             note(call, name.as_deref(), partition.index, &records);
             let done = match (refuse.and_then(E::try_from_code), &name) {
                 (Some(code), _) => Err(code),

@@ -2,28 +2,29 @@
 
 #![expect(clippy::disallowed_methods, reason = "io: accepts and serves connections, reads the clock")]
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::codec::{self, Incoming, MAX_FRAME};
+use super::codec::{self, Answer, Body, Incoming, MAX_FRAME};
 use super::faults::{Effect, Point};
 use super::{Call, Shared};
 use super::{
     cluster_info, configs, fetch, group_admin, list_offsets, membership, metadata, offsets, produce, producer_ids,
     topics,
 };
+use crate::wire::{self, Chain, FrameReader};
 
 /// A listener whose port can be taken again at once, after its connections ended.
 pub fn listen(ip: &str, port: u16) -> Result<StdListener> {
@@ -65,36 +66,17 @@ pub async fn accept(
     }
 }
 
-async fn serve(shared: &Shared, node: usize, mut socket: TcpStream, host: String) -> Result<()> {
+async fn serve(shared: &Shared, node: usize, socket: TcpStream, host: String) -> Result<()> {
     socket.set_nodelay(true)?;
+    let (reader, mut writer) = socket.into_split();
+    let mut frames = FrameReader::new(reader, MAX_FRAME);
     let bell = Arc::new(Notify::new());
-    loop {
-        let Some(frame) = read_frame(&mut socket).await? else { return Ok(()) };
+    while let Some(frame) = frames.next().await? {
         let incoming = codec::request(&shared.spec, frame)?;
         let Some(answer) = handle(shared, node, incoming, &host, &bell).await? else { continue };
-        socket.write_all(&answer).await?;
+        wire::write_chains(&mut writer, &mut VecDeque::from([answer])).await?;
     }
-}
-
-async fn read_frame(socket: &mut TcpStream) -> Result<Option<Bytes>> {
-    let length = match socket.read_i32().await {
-        Ok(length) => length,
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length > MAX_FRAME {
-        bail!("a frame of {length} bytes");
-    }
-    // Memory follows the bytes that are there, not the length that is claimed.
-    let mut frame = BytesMut::with_capacity(length.min(64 * 1024));
-    let mut body = socket.take(length as u64);
-    while frame.len() < length {
-        if body.read_buf(&mut frame).await? == 0 {
-            bail!("the connection ended inside a frame");
-        }
-    }
-    Ok(Some(frame.freeze()))
+    Ok(())
 }
 
 /// `Ok(None)`: nothing to answer. `Err`: the connection ends.
@@ -104,13 +86,13 @@ async fn handle(
     incoming: Incoming,
     host: &str,
     bell: &Arc<Notify>,
-) -> Result<Option<BytesMut>> {
+) -> Result<Option<Chain>> {
     let Incoming { api, version, correlation_id, client_id, body } = incoming;
     shared.faults.saw(node, api as i16);
-    let Some(body) = body else {
+    if matches!(body, Body::UnknownApiVersions) {
         let unsupported = metadata::unsupported_api_versions(&shared.spec);
-        return Ok(Some(codec::response(correlation_id, 0, &unsupported.into())?));
-    };
+        return Ok(Some(codec::response(api, correlation_id, 0, &unsupported.into())?));
+    }
     let topics = if shared.faults.watches(api as i16) { topics_of(shared, &body) } else { Vec::new() };
     let effect = shared.faults.take(api as i16, &topics);
     if effect == Some(Effect::DropBefore) {
@@ -129,20 +111,18 @@ async fn handle(
     }
     let Some(mut answer) = answer else { return Ok(None) };
     throttle(&mut answer, shared.faults.throttle_ms());
-    let mut bytes = codec::response(correlation_id, version, &answer)?;
-    if effect == Some(Effect::Garble) {
-        bytes[8..].fill(0x7f);
-    }
-    Ok(Some(bytes))
+    let chain = codec::response(api, correlation_id, version, &answer)?;
+    Ok(Some(if effect == Some(Effect::Garble) { garbled(&chain) } else { chain }))
 }
 
-async fn dispatch(call: &Call<'_>, body: RequestKind, refuse: Option<i16>) -> Result<Option<ResponseKind>> {
+async fn dispatch(call: &Call<'_>, body: Body, refuse: Option<i16>) -> Result<Option<Answer>> {
+    let body = match body {
+        Body::Produce(r) => return Ok(produce::produce(call, r, refuse)?.map(Answer::from)),
+        Body::Fetch(r) => return Ok(Some(fetch::fetch(call, r).await)),
+        Body::Other(body) => body,
+        Body::UnknownApiVersions => return Ok(None),
+    };
     Ok(Some(match body {
-        RequestKind::Produce(r) => match produce::produce(call, r, refuse)? {
-            Some(answer) => answer.into(),
-            None => return Ok(None),
-        },
-        RequestKind::Fetch(r) => fetch::fetch(call, r).await.into(),
         RequestKind::ListOffsets(r) => list_offsets::list_offsets(call, r).into(),
         RequestKind::OffsetForLeaderEpoch(r) => list_offsets::offset_for_leader_epoch(call, r).into(),
         RequestKind::ApiVersions(_) => metadata::api_versions(&call.shared.spec, call.version).into(),
@@ -172,22 +152,28 @@ async fn dispatch(call: &Call<'_>, body: RequestKind, refuse: Option<i16>) -> Re
     }))
 }
 
+/// Length and correlation id stay.
+fn garbled(answer: &Chain) -> Chain {
+    let mut bytes = answer.to_bytes().to_vec();
+    bytes.iter_mut().skip(8).for_each(|b| *b = 0x7f);
+    Bytes::from(bytes).into()
+}
+
 /// For faults by topic: the topics that a request names.
-fn topics_of(shared: &Shared, body: &RequestKind) -> Vec<String> {
+fn topics_of(shared: &Shared, body: &Body) -> Vec<String> {
+    let state = shared.lock();
     match body {
-        RequestKind::Produce(r) => {
-            let state = shared.lock();
-            r.topic_data.iter().filter_map(|t| produce::name_of(&state, t)).collect()
-        }
-        RequestKind::Fetch(r) => {
-            let state = shared.lock();
-            r.topics.iter().filter_map(|t| fetch::name_of(&state, t)).collect()
-        }
+        Body::Produce(r) => r.topics.iter().filter_map(|t| state.name_of(&t.name, t.id)).collect(),
+        Body::Fetch(r) => r.topics.iter().filter_map(|t| state.name_of(&t.name, t.id)).collect(),
         _ => Vec::new(),
     }
 }
 
-fn throttle(answer: &mut ResponseKind, ms: i32) {
+fn throttle(answer: &mut Answer, ms: i32) {
+    let answer = match answer {
+        Answer::Fetch(r) => return r.throttle_time_ms = ms,
+        Answer::Other(answer) => answer,
+    };
     match answer {
         ResponseKind::Produce(r) => r.throttle_time_ms = ms,
         ResponseKind::Fetch(r) => r.throttle_time_ms = ms,

@@ -69,6 +69,11 @@ impl State {
         id
     }
 
+    /// The topic that a request means: by id if it gives one.
+    pub fn name_of(&self, name: &str, id: Uuid) -> Option<String> {
+        if id.is_nil() { Some(name.to_owned()) } else { self.topic_names.get(&id).cloned() }
+    }
+
     pub fn create_topic(
         &mut self,
         name: &str,
