@@ -70,12 +70,12 @@ pub enum Body {
 pub enum Answer {
     /// Record bytes travel as they are stored.
     Fetch(fetch::FetchResponse),
-    Other(ResponseKind),
+    Other(Box<ResponseKind>),
 }
 
 impl<T: Into<ResponseKind>> From<T> for Answer {
     fn from(response: T) -> Self {
-        Answer::Other(response.into())
+        Answer::Other(Box::new(response.into()))
     }
 }
 

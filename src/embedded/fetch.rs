@@ -161,7 +161,8 @@ fn special_answer(
             }
             if let Some((leader, epoch)) = leader {
                 let node = &state.nodes[leader];
-                data.current_leader = LeaderIdAndEpoch::default().with_leader_id(node.id.into()).with_leader_epoch(epoch);
+                data.current_leader =
+                    LeaderIdAndEpoch::default().with_leader_id(node.id.into()).with_leader_epoch(epoch);
                 if response.node_endpoints.iter().all(|e| e.node_id != node.id) {
                     response.node_endpoints.push(
                         NodeEndpoint::default()

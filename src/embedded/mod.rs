@@ -29,7 +29,7 @@ mod state;
 mod topics;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
@@ -53,8 +53,9 @@ pub struct ClusterSpec {
     /// For the thread's name and the logs.
     pub name: String,
     pub nodes: usize,
-    /// Where node 0 listens. More nodes take the same address and ports of their own.
+    /// Where node 0 listens. The others take the same address, or with `ip_per_node` the ones after it.
     pub bind_ip: String,
+    pub ip_per_node: bool,
     pub cluster_id: String,
     /// The id of node 0; far from what a proxy shows, so that a leak is seen.
     pub node_id_base: i32,
@@ -77,6 +78,7 @@ impl Default for ClusterSpec {
             name: "embedded".into(),
             nodes: 1,
             bind_ip: "127.0.0.1".into(),
+            ip_per_node: false,
             cluster_id: metadata::base64(Uuid::new_v4()),
             node_id_base: 1_600_000_001,
             auto_create: None,
@@ -122,11 +124,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(spec: ClusterSpec) -> Result<Self> {
-        let listeners: Vec<_> = (0..spec.nodes).map(|_| server::listen(&spec.bind_ip, 0)).collect::<Result<_>>()?;
+        let first: Ipv4Addr = spec.bind_ip.parse().with_context(|| format!("address {:?}", spec.bind_ip))?;
+        let mut listeners = Vec::new();
         let mut state = State::default();
-        for (id, listener) in (spec.node_id_base..).zip(&listeners) {
+        for (id, nth) in (spec.node_id_base..).zip(0..spec.nodes as u32) {
+            let ip = Ipv4Addr::from(u32::from(first) + if spec.ip_per_node { nth } else { 0 });
+            let listener = server::listen(ip, 0)?;
             let port = listener.local_addr()?.port();
-            state.nodes.push(state::Node { id, host: spec.bind_ip.clone(), port, alive: true });
+            state.nodes.push(state::Node { id, host: ip.to_string(), port, alive: true });
+            listeners.push(listener);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
@@ -195,7 +201,7 @@ impl Cluster {
         }
         let (host, port) =
             self.shared.lock().nodes.get(node).map(|n| (n.host.clone(), n.port)).context("no such node")?;
-        let listener = server::listen(&host, port)?;
+        let listener = server::listen(host.parse()?, port)?;
         self.shared.lock().node_started(node);
         let running = self.run(node, listener);
         self.running()[node] = Some(running);

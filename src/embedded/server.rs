@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "io: accepts and serves connections, reads the clock")]
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,8 +27,8 @@ use super::{
 use crate::wire::{self, Chain, FrameReader};
 
 /// A listener whose port can be taken again at once, after its connections ended.
-pub fn listen(ip: &str, port: u16) -> Result<StdListener> {
-    let address = SocketAddr::new(ip.parse().with_context(|| format!("address {ip:?}"))?, port);
+pub fn listen(ip: Ipv4Addr, port: u16) -> Result<StdListener> {
+    let address = SocketAddr::from((ip, port));
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(address)).with_context(|| format!("listening on {address}"))?;
@@ -174,7 +174,7 @@ fn throttle(answer: &mut Answer, ms: i32) {
         Answer::Fetch(r) => return r.throttle_time_ms = ms,
         Answer::Other(answer) => answer,
     };
-    match answer {
+    match answer.as_mut() {
         ResponseKind::Produce(r) => r.throttle_time_ms = ms,
         ResponseKind::Fetch(r) => r.throttle_time_ms = ms,
         ResponseKind::Metadata(r) => r.throttle_time_ms = ms,

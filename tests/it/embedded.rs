@@ -1,5 +1,7 @@
 //! The embedded cluster against what Apache Kafka does: a raw client for the rules, librdkafka as a client that is not ours.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod groups;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
@@ -162,6 +164,8 @@ async fn log_append_time_is_the_brokers() {
 async fn metadata_and_versions() {
     let cluster = Cluster::start(ClusterSpec {
         nodes: 3,
+        bind_ip: "127.10.7.1".into(),
+        ip_per_node: true,
         auto_create: Some(4),
         api_limits: [(ApiKey::Fetch as i16, (4, 12)), (ApiKey::DescribeProducers as i16, (1, 0))].into(),
         ..ClusterSpec::default()
@@ -182,7 +186,8 @@ async fn metadata_and_versions() {
     let all = raw.ask(&MetadataRequest::default().with_topics(None), 12).await;
     assert_eq!(all.cluster_id.as_deref(), Some(cluster.cluster_id()));
     assert_eq!(cluster.cluster_id().len(), 22);
-    assert_eq!(all.brokers.len(), 3);
+    let hosts: Vec<_> = all.brokers.iter().map(|b| b.host.as_str()).collect();
+    assert_eq!(hosts, ["127.10.7.1", "127.10.7.2", "127.10.7.3"]);
     assert!(all.brokers.iter().all(|b| b.node_id.0 > 1_600_000_000));
     assert_eq!(all.topics[0].topic_id, id);
     let mut led: Vec<_> = all.topics[0].partitions.iter().map(|p| p.leader_id.0).collect();
