@@ -123,9 +123,10 @@ impl VirtualPid {
         }
     }
 
-    /// What a side sees in idempotent batches of a partition that has passed `seals` seals.
+    /// What a side sees in idempotent batches of a partition that has passed `seals` seals. (With none this is the
+    /// source, which sees its own numbers as it gave them.)
     pub fn upstream(self, seals: u32) -> i64 {
-        if seals == 0 { self.0 & !Self::ISSUED_BY_TARGET } else { self.0 | i64::from(seals) << Self::SEALS_AT }
+        self.0 | i64::from(seals) << Self::SEALS_AT
     }
 
     /// Back from what DescribeProducers of a side lists; `None` for a PID that did not come through `seals` seals.

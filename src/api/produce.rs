@@ -1,1 +1,277 @@
+//! Produce (0), v3 to v13: where each partition's batch goes, and how the answers become one. Pure; the driver is
+//! `connection::produce`.
+//!
+//! Planned from the snapshots of the moment in which it is sent, with nothing awaited in between: that is what lets a
+//! seal trust that a worker which has seen a hold forwards nothing behind it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::Context;
+use crate::error::code;
+use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
+use crate::producers::{Stamp, Verdict};
+use crate::routing::Live;
+use crate::wire::batch::{self, BatchHead};
+use crate::wire::produce::{PartitionProduced, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, TopicProduced};
+use crate::wire::records::Records;
+use crate::wire::rewrite;
+
+/// acks=all waits for the replicas; such a request has a timeout of its own.
+pub const ALL: i16 = -1;
+/// A hold never costs a client more than a third of its own timeout (CVE-2026-35554), but this much always.
+const SHORTEST_HOLD: Duration = Duration::from_millis(300);
+
+/// A batch on its way: what its outcome has to be told to.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Index into the request: topic, partition.
+    pub at: (usize, usize),
+    pub topic: TopicName,
+    pub topic_id: Uuid,
+    pub index: i32,
+    pub side: Side,
+    pub node: NodeId,
+    pub records: Records,
+    pub count: i64,
+    /// Virtual minus native.
+    pub delta: i64,
+    pub stamp: Option<Stamp>,
+    pub tracked: Option<Arc<Live>>,
+}
+
+/// What is known before anything is sent: errors, and what the gate acknowledges.
+#[derive(Clone, Debug)]
+pub struct Local {
+    pub at: (usize, usize),
+    pub answer: PartitionProduced,
+}
+
+#[derive(Debug)]
+pub enum Plan {
+    Send { parts: Vec<Part>, local: Vec<Local>, unchanged: bool },
+    /// Some partition is held: the whole request waits.
+    Held,
+    /// The gate waits for something on its way.
+    Gated,
+    /// The gate wants to know whether the open side knows the producer.
+    Ask { side: Side, node: NodeId, topic: TopicName, index: i32, seals: u32, pid: VirtualPid, live: Arc<Live> },
+}
+
+/// How long a produce request can be held: the budget, or a third of what its client waits.
+pub fn patience(request: &ProduceRequest, budget: Duration) -> Duration {
+    if request.acks != ALL {
+        return budget;
+    }
+    let third = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)) / 3;
+    third.max(SHORTEST_HOLD).min(budget)
+}
+
+pub fn plan(cx: &Context<'_>, request: &ProduceRequest, client: u64) -> Plan {
+    let mut parts = Vec::with_capacity(1);
+    let mut local = Vec::new();
+    let mut unchanged = true;
+    for (t, topic) in request.topics.iter().enumerate() {
+        let name = topic_name(cx, topic);
+        for (p, partition) in topic.partitions.iter().enumerate() {
+            let at = (t, p);
+            let refuse = |error: i16| Local { at, answer: PartitionProduced::refused(partition.index, error) };
+            let Some(name) = &name else {
+                cx.shared.refresh(Side::Source);
+                local.push(refuse(unknown_topic(cx.version)));
+                continue;
+            };
+            match plan_partition(cx, name, topic.id, partition, client) {
+                Placed::Part(part, same) => {
+                    unchanged &= same;
+                    parts.push(Part { at, ..*part });
+                }
+                Placed::Answer(answer) => local.push(Local { at, answer }),
+                Placed::Wait(plan) => return *plan,
+            }
+        }
+    }
+    unchanged &= local.is_empty() && parts.windows(2).all(|w| (w[0].side, w[0].node) == (w[1].side, w[1].node));
+    Plan::Send { parts, local, unchanged }
+}
+
+fn unknown_topic(version: i16) -> i16 {
+    if version >= 13 { code::UNKNOWN_TOPIC_ID } else { code::UNKNOWN_TOPIC_OR_PARTITION }
+}
+
+fn topic_name(cx: &Context<'_>, topic: &ProduceTopic) -> Option<TopicName> {
+    let source = cx.topology.side(Side::Source)?;
+    if cx.version >= 13 {
+        return source.names.get(&topic.id).cloned();
+    }
+    source.topics.get_key_value(topic.name.as_str()).map(|(name, _)| name.clone())
+}
+
+enum Placed {
+    Part(Box<Part>, bool),
+    Answer(PartitionProduced),
+    Wait(Box<Plan>),
+}
+
+fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &ProducePartition, client: u64) -> Placed {
+    let index = partition.index;
+    let refuse = |error: i16| Placed::Answer(PartitionProduced::refused(index, error));
+    let records = partition.records.to_bytes();
+    let Ok(head) = BatchHead::parse(&records) else { return refuse(code::CORRUPT_MESSAGE) };
+    let stamp = Stamp::of(&head).filter(|_| !head.is_transactional());
+    let count = i64::from(head.last_offset_delta) + 1;
+    let state = cx.partitions.get(name, index);
+    let side = state.map_or(cx.shared.config.default_side, |s| s.map.open_side());
+    let leader = cx.topology.leader(side, name, index);
+    let mut part = Part {
+        at: (0, 0),
+        topic: name.clone(),
+        topic_id: id,
+        index,
+        side,
+        node: leader.map_or(-1, |l| l.leader),
+        records: Records::One(records.clone()),
+        count,
+        delta: 0,
+        stamp,
+        tracked: None,
+    };
+    let mut unchanged = side == Side::Source || cx.version < 13;
+    if side == Side::Target && cx.version >= 13 {
+        part.topic_id = cx.topology.topic(side, name).map_or(Uuid::nil(), |t| t.id);
+    }
+    if let Some(state) = state {
+        if state.held {
+            return Placed::Wait(Box::new(Plan::Held));
+        }
+        part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
+        part.tracked = Some(state.live.clone());
+        if let Some(stamp) = &stamp {
+            let verdict = state.live.gate().judge(stamp, client, cx.now_ms);
+            cx.shared.metrics.gate(&verdict, state.map.seals());
+            match verdict {
+                Verdict::Forward => {}
+                Verdict::Acknowledge(offset) => return Placed::Answer(acknowledged(index, offset)),
+                Verdict::Wait => return Placed::Wait(Box::new(Plan::Gated)),
+                Verdict::Refuse(error) => return refuse(error),
+                Verdict::Ask => {
+                    let Some(leader) = leader else { return refuse(code::NOT_LEADER_OR_FOLLOWER) };
+                    return Placed::Wait(Box::new(Plan::Ask {
+                        side,
+                        node: leader.leader,
+                        topic: name.clone(),
+                        index,
+                        seals: state.map.seals(),
+                        pid: stamp.pid,
+                        live: state.live.clone(),
+                    }));
+                }
+            }
+            let native = stamp.pid.upstream(state.map.seals());
+            if native != head.producer_id {
+                unchanged = false;
+                // The checksum is computed anew below: what came in broken must not go out whole.
+                if batch::produce_batch(&records).is_err() {
+                    return refuse(code::CORRUPT_MESSAGE);
+                }
+                match rewrite::with_producer_id(&records, native) {
+                    Ok(pieces) => part.records = Records::Two(pieces),
+                    Err(_) => return refuse(code::CORRUPT_MESSAGE),
+                }
+            }
+        }
+    }
+    if leader.is_none() {
+        cx.shared.refresh(side);
+        if let (Some(stamp), Some(live)) = (&part.stamp, &part.tracked) {
+            live.gate().refused(stamp, client, code::NOT_LEADER_OR_FOLLOWER, cx.now_ms);
+        }
+        let known = cx.topology.topic(side, name).is_some_and(|t| usize::try_from(index).is_ok_and(|i| i < t.partitions.len()));
+        return refuse(if known || !cx.topology.reachable(side) {
+            code::NOT_LEADER_OR_FOLLOWER
+        } else {
+            unknown_topic(cx.version)
+        });
+    }
+    Placed::Part(Box::new(part), unchanged)
+}
+
+/// A retry of what the sealed side has: success, as a broker's own duplicate detection answers it.
+fn acknowledged(index: i32, offset: Option<VOffset>) -> PartitionProduced {
+    PartitionProduced { base_offset: offset.map_or(-1, |o| o.0), ..PartitionProduced::refused(index, code::NONE) }
+}
+
+/// The request for one broker, encoded from its parts.
+pub fn request_for(request: &ProduceRequest, parts: &[Part]) -> ProduceRequest {
+    let mut topics: Vec<ProduceTopic> = Vec::new();
+    let mut last = usize::MAX;
+    for part in parts {
+        let partition = ProducePartition { index: part.index, records: part.records.clone() };
+        let t = part.at.0;
+        match topics.last_mut().filter(|_| last == t) {
+            Some(topic) => topic.partitions.push(partition),
+            None => {
+                let name = request.topics.get(t).map(|topic| topic.name.clone()).unwrap_or_default();
+                topics.push(ProduceTopic { name, id: part.topic_id, partitions: vec![partition] });
+                last = t;
+            }
+        }
+    }
+    ProduceRequest { transactional_id: None, acks: request.acks, timeout_ms: request.timeout_ms, topics }
+}
+
+/// The answer of one part in an upstream answer, in virtual terms.
+pub fn translate(part: &Part, mut answer: PartitionProduced) -> PartitionProduced {
+    if answer.base_offset >= 0 {
+        answer.base_offset = answer.base_offset.saturating_add(part.delta);
+    }
+    if part.tracked.is_some() && answer.log_start_offset >= 0 && part.delta != 0 {
+        answer.log_start_offset = -1;
+    }
+    answer
+}
+
+/// The virtual offset that a part was appended at, if it was and the broker said so.
+pub fn appended_at(answer: &PartitionProduced) -> Option<VOffset> {
+    (answer.error_code == code::NONE && answer.base_offset >= 0).then_some(Virtual(answer.base_offset))
+}
+
+/// A part's answer within an upstream answer.
+pub fn find<'a>(answer: &'a ProduceResponse, part: &Part, version: i16) -> Option<&'a PartitionProduced> {
+    let topic = answer.topics.iter().find(|t| match version {
+        13.. => t.id == part.topic_id,
+        _ => *t.name == *part.topic,
+    })?;
+    topic.partitions.iter().find(|p| p.index == part.index)
+}
+
+/// All answers in the order of the request, topics echoed as they were asked.
+pub fn merge(request: &ProduceRequest, answers: Vec<((usize, usize), PartitionProduced)>, throttle_ms: i32) -> ProduceResponse {
+    let mut topics: Vec<TopicProduced> = request
+        .topics
+        .iter()
+        .map(|t| TopicProduced {
+            name: t.name.clone(),
+            id: t.id,
+            partitions: t
+                .partitions
+                .iter()
+                .map(|p| PartitionProduced::refused(p.index, code::NOT_LEADER_OR_FOLLOWER))
+                .collect(),
+        })
+        .collect();
+    for ((t, p), answer) in answers {
+        if let Some(slot) = topics.get_mut(t).and_then(|topic| topic.partitions.get_mut(p)) {
+            *slot = answer;
+        }
+    }
+    ProduceResponse { topics, throttle_time_ms: throttle_ms }
+}
+
+/// The records of a part in one piece, as they were sent.
+pub fn sent_bytes(part: &Part) -> Bytes {
+    part.records.to_bytes()
+}

@@ -56,6 +56,14 @@ struct Batch {
     offset: VOffset,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    client: ClientId,
+    epoch: i16,
+    first: i32,
+    error: i16,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Producer {
     sealed: Option<Sealed>,
@@ -65,9 +73,10 @@ struct Producer {
     /// What must come first: (epoch, sequence).
     expect: Option<(i16, i32)>,
     in_flight: u32,
-    /// The last sequence refused, where, and with which code.
-    refused: Option<(ClientId, i32, i16)>,
-    /// The open side was asked and does not know the PID.
+    /// The head that failed last, and where: what the same connection sent behind it fails likewise.
+    refused: Option<Refused>,
+    /// The open side is being asked whether it knows the PID; it was asked and does not.
+    asking: bool,
     unknown: bool,
     /// Own observations, newest last.
     recent: VecDeque<Batch>,
@@ -99,10 +108,13 @@ impl Gate {
     }
 
     pub fn judge(&self, stamp: &Stamp, client: ClientId, now_ms: i64) -> Verdict {
+        let Some(producer) = self.producers.get(&stamp.pid) else { return Verdict::Forward };
+        if let Some(error) = producer.refused.and_then(|r| r.reaches(stamp, client)) {
+            return Verdict::Refuse(error);
+        }
         if self.seals == 0 {
             return Verdict::Forward;
         }
-        let Some(producer) = self.producers.get(&stamp.pid) else { return Verdict::Forward };
         if let Some(sealed) = producer.sealed {
             if sealed.epoch == stamp.epoch && stamp::at_or_before(stamp.last, sealed.last_sequence) {
                 return Verdict::Acknowledge(producer.offset_of(stamp));
@@ -120,7 +132,7 @@ impl Gate {
         if head {
             return Verdict::Forward;
         }
-        if producer.in_flight > 0 {
+        if producer.in_flight > 0 || producer.asking {
             return Verdict::Wait;
         }
         if now_ms.saturating_sub(producer.sealed_at_ms) > MEMORY_MS {
@@ -129,14 +141,8 @@ impl Gate {
         if !producer.unknown {
             return Verdict::Ask;
         }
-        match producer.refused {
-            // Behind a refused head of the same connection: it fails as the head did, and the client sends both again.
-            Some((at, sequence, error)) if at == client && stamp::at_or_before(sequence, stamp.first) => {
-                Verdict::Refuse(error)
-            }
-            // What the sealed side would have said.
-            _ => Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE_NUMBER),
-        }
+        // What the sealed side would have said.
+        Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE_NUMBER)
     }
 
     /// The batch is on its way to the open side.
@@ -146,10 +152,10 @@ impl Gate {
         let producer = self.producers.entry(stamp.pid).or_default();
         producer.touched_ms = now_ms;
         producer.in_flight += 1;
+        producer.refused = None;
         if seals > 0 && !producer.opened {
             // One at a time, also for a producer that no table knows, until the new side has acknowledged the head.
             producer.expect = Some((stamp.epoch, stamp.first));
-            producer.refused = None;
             if producer.sealed.is_none() && producer.sealed_at_ms == 0 {
                 producer.sealed_at_ms = now_ms;
             }
@@ -169,7 +175,7 @@ impl Gate {
                 producer.observe(stamp, offset);
             }
             Outcome::Refused(error) if !producer.opened && seals > 0 => {
-                producer.refused = Some((client, stamp.first, error));
+                producer.refused = Some(Refused { client, epoch: stamp.epoch, first: stamp.first, error });
                 producer.unknown = false;
             }
             Outcome::Refused(_) | Outcome::Lost => producer.unknown = false,
@@ -177,19 +183,27 @@ impl Gate {
         seals > 0
     }
 
-    /// A refusal of ours: what comes behind it on this connection fails likewise.
-    pub fn refused(&mut self, stamp: &Stamp, client: ClientId, error: i16) {
-        if let Some(producer) = self.producers.get_mut(&stamp.pid) {
-            producer.unknown = false;
-            if error == code::NOT_LEADER_OR_FOLLOWER {
-                producer.refused = Some((client, stamp.first, error));
-            }
+    /// A refusal of ours, before anything was sent: what comes behind it on this connection fails likewise, or a broker
+    /// that does not know the producer would take it out of order.
+    pub fn refused(&mut self, stamp: &Stamp, client: ClientId, error: i16, now_ms: i64) {
+        let producer = self.producers.entry(stamp.pid).or_default();
+        producer.touched_ms = now_ms;
+        producer.unknown = false;
+        if error == code::NOT_LEADER_OR_FOLLOWER && producer.refused.is_none() {
+            producer.refused = Some(Refused { client, epoch: stamp.epoch, first: stamp.first, error });
         }
     }
 
-    /// The open side was asked for the PID (DescribeProducers).
+    /// The open side is asked for the PID (DescribeProducers), and what it said.
+    pub fn asks(&mut self, pid: VirtualPid) {
+        if let Some(producer) = self.producers.get_mut(&pid) {
+            producer.asking = true;
+        }
+    }
+
     pub fn known(&mut self, pid: VirtualPid, known: bool) {
         if let Some(producer) = self.producers.get_mut(&pid) {
+            producer.asking = false;
             producer.opened |= known;
             producer.unknown = !known;
         }
@@ -243,6 +257,14 @@ impl Gate {
             return;
         }
         self.producers.retain(|_, p| p.in_flight > 0 || now_ms.saturating_sub(p.touched_ms) <= MEMORY_MS);
+    }
+}
+
+impl Refused {
+    /// The code for a batch that the same connection sent behind this one.
+    fn reaches(&self, stamp: &Stamp, client: ClientId) -> Option<i16> {
+        let behind = stamp.first != self.first && stamp::at_or_before(self.first, stamp.first);
+        (self.client == client && self.epoch == stamp.epoch && behind).then_some(self.error)
     }
 }
 

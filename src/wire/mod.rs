@@ -15,6 +15,8 @@
 pub mod batch;
 pub mod chain;
 pub mod cursor;
+pub mod decode;
+pub mod encode;
 pub mod error;
 pub mod fetch;
 pub mod frame;
@@ -22,6 +24,7 @@ pub mod io;
 pub mod produce;
 pub mod records;
 pub mod rewrite;
+pub mod schema;
 
 pub use batch::{BatchError, BatchHead, batches, produce_batch, verify_crc};
 pub use chain::{Chain, ChainWriter};

@@ -42,7 +42,8 @@ func (o *options) consuming(e *events) []kgo.Opt {
 			e.emit("assign", fields{"parts": numbers(parts)})
 		}),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, parts map[string][]int32) {
-			if o.commit == "sync" {
+			// Setting this callback takes away the library's own, which commits when it commits by itself.
+			if o.commit == "sync" || o.commit == "auto" {
 				o.commitSync(client, e)
 			}
 			e.emit("revoke", fields{"parts": numbers(parts)})

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 
 class Events:
@@ -73,3 +74,15 @@ def stop_wish():
     threading.Thread(target=read, daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: wish.set())
     return wish
+
+
+def leave(events, drive, args):
+    """Runs the driver and ends the process with what it returns, at once: a SIGTERM that comes late must not change the outcome."""
+    try:
+        code = drive(args, events, stop_wish())
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    events.flush()
+    sys.stderr.flush()
+    os._exit(code)

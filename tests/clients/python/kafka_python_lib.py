@@ -48,7 +48,8 @@ def produce(args, events, stop):
         def acked(written):
             with lock:
                 counts["acked"] += 1
-            events.emit("ack", s=seq, k=key, id=identity, pt=written.partition, o=-1 if written.offset is None else written.offset)
+            offset = -1 if written.offset is None or args.acks == "0" else written.offset  # it says 0 where nobody told it
+            events.emit("ack", s=seq, k=key, id=identity, pt=written.partition, o=offset)
 
         def failed(error):
             with lock:
@@ -81,17 +82,23 @@ def produce(args, events, stop):
 
 
 class Listener(ConsumerRebalanceListener):
-    def __init__(self, events):
-        self.events = events
+    def __init__(self, events, positions):
+        self.events, self.positions = events, positions
 
     def on_partitions_assigned(self, assigned):
         self.events.emit("assign", parts=sorted(one.partition for one in assigned))
 
     def on_partitions_revoked(self, revoked):
+        self._forget(revoked)
         self.events.emit("revoke", parts=sorted(one.partition for one in revoked))
 
     def on_partitions_lost(self, lost):
+        self._forget(lost)
         self.events.emit("revoke", parts=sorted(one.partition for one in lost), lost=True)
+
+    def _forget(self, parts):
+        for part in parts:
+            self.positions.pop(part, None)
 
 
 def consume(args, events, stop):
@@ -111,20 +118,25 @@ def consume(args, events, stop):
     consumer = KafkaConsumer(**{**config, **extra(args)})
     events.emit("ready")
 
+    own_commits = args.group and args.commit in (record.SYNC, record.ASYNC)
+    positions = {}  # of the partitions that are ours
     received, code = 0, 0
     try:
-        join(consumer, args, events)
+        join(consumer, args, events, positions)
         while not stop.is_set():
-            positions = {}
+            before = received
             for part, messages in consumer.poll(100).items():
                 for message in messages:
                     received += 1
                     events.emit("recv", pt=message.partition, o=message.offset, v=record.head(message.value))
                 positions[part] = OffsetAndMetadata(messages[-1].offset + 1, "", -1)
-            if positions and args.group and args.commit == record.SYNC:
-                commit(consumer, positions, committed)
-            elif positions and args.group and args.commit == record.ASYNC:
-                consumer.commit_async(positions, committed)
+            if received > before and own_commits:
+                if args.commit == record.SYNC:
+                    commit(consumer, positions, committed)
+                else:
+                    consumer.commit_async(dict(positions), committed)
+        if positions and own_commits:
+            commit(consumer, positions, committed)
         consumer.close()
     except KafkaError as error:
         events.emit("log", level="ERRCB", text=f"poll: {error!r}")
@@ -133,9 +145,9 @@ def consume(args, events, stop):
     return code
 
 
-def join(consumer, args, events):
+def join(consumer, args, events, positions):
     if args.assign is None:
-        consumer.subscribe([args.topic], listener=Listener(events))
+        consumer.subscribe([args.topic], listener=Listener(events, positions))
         return
     parts = [TopicPartition(args.topic, part) for part in args.assign]
     consumer.assign(parts)
@@ -157,7 +169,7 @@ def join(consumer, args, events):
 
 def commit(consumer, positions, committed):
     try:
-        consumer.commit(positions)
+        consumer.commit(dict(positions))
         committed(positions, None)
     except KafkaError as error:
         committed(positions, error)

@@ -110,9 +110,10 @@ final class Consume implements ConsumerRebalanceListener {
                 for (ConsumerRecord<byte[], byte[]> record : records) {
                     received++;
                     Events.emit("recv", "pt", record.partition(), "o", record.offset(), "v", head(record.value()));
+                    read.put(new TopicPartition(record.topic(), record.partition()),
+                            new OffsetAndMetadata(record.offset() + 1, record.leaderEpoch(), ""));
                 }
                 if (ownCommits && !records.isEmpty()) {
-                    read.putAll(records.nextOffsets());
                     if (commit.equals("sync")) {
                         commitSync();
                     } else {

@@ -1,0 +1,149 @@
+//! Drives an API's machine: asks what it wants asked, waits for what it wants to wait for.
+#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
+use kafka_protocol::messages::{ApiKey, GroupId, RequestKind, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::driver::Reply;
+use super::session::Session;
+use crate::api::{self, Ask, Input, Step, To};
+use crate::error::code;
+use crate::ids::{NodeId, Side};
+use crate::upstream::{Lane, Lost, Node, Outgoing};
+use crate::virtual_cluster::versions::key_of;
+use crate::wire::chain::ChainWriter;
+use crate::wire::frame::{self, RequestHead};
+use crate::wire::{decode, encode};
+
+/// A request from its decoding to its answer.
+pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) -> Reply {
+    let version = head.api_version;
+    let machine = api::machine(&session.context(version), request);
+    let Some(mut machine) = machine else {
+        return Reply::Close(format!("API key {} has no machine", head.api_key));
+    };
+    let mut input = Input::Start;
+    loop {
+        let step = machine.step(&session.context(version), input);
+        input = match step {
+            Step::Ask(asks) => Input::Answers(join_all(asks.into_iter().map(|a| ask(&session, &head, a))).await),
+            Step::AwaitTopology { side, newer_than, deadline } => {
+                await_topology(&session, side, newer_than, deadline).await;
+                Input::Woken
+            }
+            Step::AwaitRoutes { newer_than, deadline } => {
+                let mut changes = session.shared.routes_changed.subscribe();
+                while session.shared.partitions.load().version <= newer_than {
+                    if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                        break;
+                    }
+                }
+                Input::Woken
+            }
+            Step::Answer(answer) => return encoded(&head, &answer),
+            Step::Close(reason) => return Reply::Close(reason),
+        };
+    }
+}
+
+async fn await_topology(session: &Session, side: Side, newer_than: u64, deadline: Instant) {
+    let mut changes = session.shared.topology_changed.subscribe();
+    while session.shared.topology.load().generation(side) <= newer_than {
+        if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+            break;
+        }
+    }
+}
+
+fn encoded(head: &RequestHead, answer: &ResponseKind) -> Reply {
+    let mut out = ChainWriter::frame();
+    frame::put_response_head(&mut out, head.api_key, head.api_version, head.correlation_id);
+    let body = encode::response(answer, head.api_version, &mut out);
+    Reply::of(body.and_then(|()| out.finish()))
+}
+
+/// One request of a machine, to the broker that it names.
+async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<ResponseKind, Lost> {
+    let side = ask.side;
+    let node = match ask.to {
+        To::Any => Node::Any,
+        To::Node(id) => Node::Id(id),
+        To::Coordinator(group) => Node::Id(coordinator(session, head, side, &group).await?),
+        To::Controller => {
+            let topology = session.shared.topology.load();
+            let view = topology.side(side);
+            let controller = view.filter(|c| c.brokers.contains_key(&c.controller)).map(|c| c.controller);
+            controller.map_or(Node::Any, Node::Id)
+        }
+    };
+    exchange(session, head, side, node, ask.lane, &ask.request).await
+}
+
+/// The coordinator of a group: known, or asked for.
+async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, group: &str) -> Result<NodeId, Lost> {
+    if let Some(node) = session.shared.coordinators.get(side, group) {
+        return Ok(node);
+    }
+    let key = StrBytes::from_string(group.to_owned());
+    let version = session.shared.cluster.versions.max(ApiKey::FindCoordinator);
+    let request = match version {
+        4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
+        _ => FindCoordinatorRequest::default().with_key(GroupId(key).0),
+    };
+    let answer = exchange(session, head, side, Node::Any, Lane::Ordinary, &request.into()).await?;
+    let ResponseKind::FindCoordinator(answer) = answer else {
+        return Err(Lost::NotSent("the coordinator is unknown".to_owned()));
+    };
+    let (error, node) = match answer.coordinators.first() {
+        Some(found) => (found.error_code, found.node_id.0),
+        None => (answer.error_code, answer.node_id.0),
+    };
+    if error != code::NONE {
+        return Err(Lost::NotSent(format!("no coordinator: {}", crate::error::code_name(error))));
+    }
+    session.shared.coordinators.set(side, group, node);
+    if !session.shared.topology.load().side(side).is_some_and(|c| c.brokers.contains_key(&node)) {
+        session.shared.refresh(side);
+    }
+    Ok(node)
+}
+
+async fn exchange(
+    session: &Rc<Session>,
+    head: &RequestHead,
+    side: Side,
+    node: Node,
+    lane: Lane,
+    request: &RequestKind,
+) -> Result<ResponseKind, Lost> {
+    let (api_key, name) = key_of(request);
+    // A client's own API goes on in its own version: both sides speak it, and the answer has the fields it expects.
+    let version = match api_key == head.api_key {
+        true => head.api_version,
+        false => ApiKey::try_from(api_key).map_or(0, |k| session.shared.cluster.versions.max(k)),
+    };
+    let mut out = ChainWriter::new();
+    let body = encode::request(request, version, &mut out).and_then(|()| out.finish());
+    let body = body.map_err(|e| Lost::NotSent(format!("{name} v{version}: {e}")))?;
+    let (done, answer) = oneshot::channel::<Result<Bytes, Lost>>();
+    let outgoing = Outgoing {
+        api_key,
+        version,
+        client_id: head.client_id.clone(),
+        body,
+        answered: true,
+        completion: Box::new(move |outcome| drop(done.send(outcome))),
+    };
+    session.shared.metrics.upstream(api_key, side);
+    session.pool.borrow_mut().send(side, node, lane, outgoing);
+    let bytes = answer.await.unwrap_or_else(|_| Err(Lost::Unknown("the connection ended".to_owned())));
+    let bytes = bytes.inspect_err(|_| session.shared.refresh(side))?;
+    decode::response(api_key, version, bytes).map_err(|e| Lost::Unknown(format!("{name} v{version}: {e}")))
+}

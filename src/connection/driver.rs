@@ -1,0 +1,299 @@
+//! The pipeline of one client connection: reads frames, starts each as it comes, writes answers in request order.
+//!
+//! What starts together runs together, but per upstream connection in order. A produce request that has to wait (hold,
+//! gate) keeps everything behind it waiting too; fetches that came before go on.
+#![expect(clippy::disallowed_methods, reason = "io: the pipeline's clock")]
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::{FutureExt, future};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::produce::Dispatched;
+use super::session::Session;
+use super::{drive, fetch, produce};
+use crate::api::api_versions;
+use crate::routing::shared::HoldDeadline;
+use crate::wire::chain::{Chain, ChainWriter};
+use crate::wire::frame::{self, RequestHead};
+use crate::wire::io::{FrameReader, write_chains};
+use crate::wire::produce::ProduceRequest;
+use crate::wire::{WireError, decode, encode};
+
+const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+const API_VERSIONS: i16 = 18;
+/// A client that takes nothing for this long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What becomes of one request.
+pub enum Reply {
+    Frame(Chain),
+    /// Produce with acks=0.
+    Silent,
+    /// The connection ends; the text is for the log.
+    Close(String),
+}
+
+impl Reply {
+    pub fn of(frame: Result<Chain, WireError>) -> Self {
+        match frame {
+            Ok(chain) => Reply::Frame(chain),
+            Err(error) => Reply::Close(format!("an answer cannot be encoded: {error}")),
+        }
+    }
+}
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    #[error("the client closed it")]
+    Client,
+    #[error("rejected: {0}")]
+    Rejected(String),
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A request that was read and not started yet.
+struct Arrived {
+    head: RequestHead,
+    body: Bytes,
+    size: usize,
+    /// Decoded once, however often it is tried.
+    produce: Option<ProduceRequest>,
+}
+
+struct Pipeline {
+    session: Rc<Session>,
+    answers: FuturesOrdered<LocalBoxFuture<'static, (Reply, Finished)>>,
+    backlog: VecDeque<Arrived>,
+    /// The request at the head of the backlog waits for a hold or a gate; since when.
+    held_since: Option<Instant>,
+    bytes: usize,
+}
+
+/// For the books, once a request has its answer.
+struct Finished {
+    size: usize,
+    api_key: i16,
+    since: Instant,
+}
+
+/// Serves a client until either side has enough.
+pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
+    let limits = session.shared.config.limits.clone();
+    let idle = session.shared.config.timeouts.client_idle;
+    let frame_limit = usize::try_from(limits.frame.as_u64()).unwrap_or(usize::MAX);
+    let byte_limit = usize::try_from(limits.in_flight_bytes_per_connection.as_u64()).unwrap_or(usize::MAX);
+    let (read, mut write) = stream.into_split();
+    let mut frames = FrameReader::new(read, frame_limit);
+    let mut routes = session.shared.routes_changed.subscribe();
+    let mut gates = session.shared.gates_changed.subscribe();
+    let mut line = Pipeline {
+        session: session.clone(),
+        answers: FuturesOrdered::new(),
+        backlog: VecDeque::new(),
+        held_since: None,
+        bytes: 0,
+    };
+    loop {
+        let open = line.answers.len() + line.backlog.len() < limits.in_flight_requests && line.bytes < byte_limit;
+        tokio::select! {
+            biased;
+            Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
+                if let Err(end) = line.write(&mut write, reply, finished).await {
+                    return end;
+                }
+            }
+            () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
+            arrived = frames.next(), if open => {
+                let end = match arrived {
+                    Ok(Some(frame)) => line.arrive(frame).err(),
+                    Ok(None) => Some(End::Client),
+                    Err(error) => Some(End::Rejected(error.to_string())),
+                };
+                if let Some(end) = end {
+                    return end;
+                }
+            }
+            () = tokio::time::sleep(idle), if line.answers.is_empty() && line.backlog.is_empty() => {
+                return End::Broken(format!("idle for {} s", idle.as_secs()));
+            }
+        }
+        if session.is_broken() {
+            return End::Broken("a broker's connection was lost with produce on its way".to_owned());
+        }
+        if let Err(end) = line.start_all() {
+            return end;
+        }
+    }
+}
+
+async fn changed(routes: &mut watch::Receiver<u64>, gates: &mut watch::Receiver<u64>) {
+    tokio::select! {
+        _ = routes.changed() => {}
+        _ = gates.changed() => {}
+    }
+}
+
+impl Pipeline {
+    /// A frame was read: its head is taken off, its version checked.
+    fn arrive(&mut self, frame: Bytes) -> Result<(), End> {
+        let size = frame.len();
+        let mut body = frame;
+        let shared = &self.session.shared;
+        let (api_key, version, correlation_id) =
+            frame::peek(&body).ok_or_else(|| End::Rejected("shorter than a head".to_owned()))?;
+        let spoken = shared.cluster.versions.speaks(api_key, version);
+        let head = if spoken || api_key == API_VERSIONS { frame::request_head(&mut body) } else {
+            return Err(End::Rejected(format!("API key {api_key} version {version} is not offered")));
+        };
+        let head = match head {
+            Ok(head) => head,
+            // A future ApiVersions may have a head of its own (KIP-511).
+            Err(_) if api_key == API_VERSIONS && !spoken => {
+                RequestHead { api_key, api_version: version, correlation_id, client_id: None }
+            }
+            Err(error) => return Err(End::Rejected(error.to_string())),
+        };
+        shared.metrics.request(api_key, size);
+        self.bytes += size;
+        self.backlog.push_back(Arrived { head, body, size, produce: None });
+        Ok(())
+    }
+
+    /// Starts what can start, in order.
+    fn start_all(&mut self) -> Result<(), End> {
+        while let Some(mut arrived) = self.backlog.pop_front() {
+            match self.start(&mut arrived)? {
+                Some(reply) => {
+                    let finished =
+                        Finished { size: arrived.size, api_key: arrived.head.api_key, since: Instant::now() };
+                    if self.held_since.take().is_some() {
+                        self.session.shared.metrics.held(-1);
+                    }
+                    self.answers.push_back(Box::pin(reply.map(move |r| (r, finished))));
+                }
+                None => {
+                    self.backlog.push_front(arrived);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `None`: it has to wait.
+    fn start(&mut self, arrived: &mut Arrived) -> Result<Option<LocalBoxFuture<'static, Reply>>, End> {
+        let session = self.session.clone();
+        let head = arrived.head.clone();
+        let rejected = |e: WireError| End::Rejected(format!("{} v{}: {e}", head.api_key, head.api_version));
+        Ok(Some(match head.api_key {
+            PRODUCE => return self.start_produce(arrived),
+            FETCH => {
+                let request = crate::wire::fetch::FetchRequest::decode(arrived.body.clone(), head.api_version);
+                fetch::run(session, head.clone(), request.map_err(rejected)?).boxed_local()
+            }
+            API_VERSIONS => future::ready(api_versions_reply(&session, &head)).boxed_local(),
+            key => {
+                let request = decode::request(key, head.api_version, arrived.body.clone()).map_err(rejected)?;
+                drive::run(session, head, request).boxed_local()
+            }
+        }))
+    }
+
+    fn start_produce(&mut self, arrived: &mut Arrived) -> Result<Option<LocalBoxFuture<'static, Reply>>, End> {
+        let head = &arrived.head;
+        if arrived.produce.is_none() {
+            let decoded = ProduceRequest::decode(arrived.body.clone(), head.api_version);
+            let decoded = decoded.map_err(|e| End::Rejected(format!("Produce v{}: {e}", head.api_version)))?;
+            arrived.produce = Some(decoded);
+        }
+        let Some(request) = &arrived.produce else { return Ok(None) };
+        match produce::dispatch(&self.session, head, request, &arrived.body) {
+            Dispatched::Sent(sent) => Ok(Some(sent.answer(self.session.clone()).boxed_local())),
+            Dispatched::Held => {
+                if self.held_since.is_none() {
+                    let now = Instant::now();
+                    self.held_since = Some(now);
+                    let shared = &self.session.shared;
+                    shared.metrics.held(1);
+                    let budget = crate::api::produce::patience(request, shared.config.seal.hold_budget);
+                    let client_id = head.client_id.as_ref().map_or("", |id| id.as_str());
+                    let client = format!("{client_id} at {}", self.session.peer);
+                    // Nobody listens while no seal runs: then the hold is about to end anyway.
+                    drop(shared.deadlines.send(HoldDeadline { at: now + budget, client }));
+                }
+                Ok(None)
+            }
+            Dispatched::Gated => {
+                if self.held_since.is_none() {
+                    self.held_since = Some(Instant::now());
+                    self.session.shared.metrics.held(1);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes an answer and whatever else is ready behind it, in one go.
+    async fn write(&mut self, write: &mut OwnedWriteHalf, reply: Reply, finished: Finished) -> Result<(), End> {
+        let mut out = VecDeque::with_capacity(1);
+        let mut end = self.settle(reply, finished, &mut out).err();
+        while end.is_none() {
+            match self.answers.next().now_or_never() {
+                Some(Some((reply, finished))) => end = self.settle(reply, finished, &mut out).err(),
+                _ => break,
+            }
+        }
+        match timeout(WRITE_TIMEOUT, write_chains(write, &mut out)).await {
+            Ok(Ok(())) => end.map_or(Ok(()), Err),
+            Ok(Err(error)) => Err(End::Broken(error.to_string())),
+            Err(_) => Err(End::Broken("the client takes no answers".to_owned())),
+        }
+    }
+
+    fn settle(&mut self, reply: Reply, finished: Finished, out: &mut VecDeque<Chain>) -> Result<(), End> {
+        self.bytes = self.bytes.saturating_sub(finished.size);
+        let metrics = &self.session.shared.metrics;
+        match reply {
+            Reply::Frame(chain) => {
+                metrics.answer(finished.api_key, chain.len(), finished.since.elapsed());
+                out.push_back(chain);
+                Ok(())
+            }
+            Reply::Silent => Ok(()),
+            Reply::Close(reason) => Err(End::Broken(reason)),
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Held requests of a closed connection are dropped: their client sends them again (PROTOCOL.md rule 18).
+        if self.held_since.is_some() {
+            self.session.shared.metrics.held(-1);
+        }
+    }
+}
+
+fn api_versions_reply(session: &Session, head: &RequestHead) -> Reply {
+    let known = (0..=api_versions::MAX).contains(&head.api_version);
+    let (answer, version) = match known {
+        true => (api_versions::answer(&session.shared.cluster.versions), head.api_version),
+        false => (api_versions::fallback(), 0),
+    };
+    let mut out = ChainWriter::frame();
+    frame::put_response_head(&mut out, API_VERSIONS, version, head.correlation_id);
+    let encoded = encode::response(&answer.into(), version, &mut out);
+    Reply::of(encoded.and_then(|()| out.finish()))
+}

@@ -1,0 +1,345 @@
+//! Drives Produce: sends what `api::produce` planned, and gives every batch its outcome whether its client still waits
+//! or not. The connection to the broker lives until then.
+#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
+
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::{DescribeProducersRequest, ResponseKind, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::oneshot;
+
+use super::driver::Reply;
+use super::session::Session;
+use crate::api::produce::{self, Part, Plan};
+use crate::clock;
+use crate::error::{code, is_stale_topology};
+use crate::ids::{Side, VirtualPid};
+use crate::producers::Outcome;
+use crate::producers::unknown::Unknown;
+use crate::routing::{Live, Shared};
+use crate::upstream::{Completion, Lane, Lost, Node, Outgoing};
+use crate::wire::chain::{Chain, ChainWriter};
+use crate::wire::frame::{self, RequestHead};
+use crate::wire::produce::{PartitionProduced, ProduceRequest, ProduceResponse};
+use crate::wire::{WireError, decode, encode};
+
+/// What the dispatcher does with a produce request.
+pub enum Dispatched {
+    Sent(Sent),
+    Held,
+    Gated,
+}
+
+/// Sent: the answers to come.
+pub struct Sent {
+    head: RequestHead,
+    request: ProduceRequest,
+    ready: Vec<((usize, usize), PartitionProduced)>,
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    answer: oneshot::Receiver<Result<ProduceResponse, Lost>>,
+    parts: Vec<Part>,
+}
+
+/// Plans and sends, without awaiting anything in between. `body` is the request as it came.
+pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequest, body: &Bytes) -> Dispatched {
+    let version = head.api_version;
+    let cx = session.context(version);
+    if let Some(id) = &request.transactional_id {
+        tracing::warn!(transactional_id = %id.as_str(), "produce refused: transactions are not supported yet");
+        return Dispatched::Sent(Sent::refused(head, request, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
+    }
+    let (parts, local, unchanged) = match produce::plan(&cx, request, session.client) {
+        Plan::Send { parts, local, unchanged } => (parts, local, unchanged),
+        Plan::Held => return Dispatched::Held,
+        Plan::Gated => return Dispatched::Gated,
+        Plan::Ask { side, node, topic, index, seals, pid, live } => {
+            live.gate().asks(pid);
+            ask_gate(session, side, node, &topic, index, seals, pid, live);
+            return Dispatched::Gated;
+        }
+    };
+    for part in &parts {
+        if let Some(live) = &part.tracked {
+            live.sent();
+            if let Some(stamp) = &part.stamp {
+                live.gate().forwarded(stamp, cx.now_ms);
+            }
+        }
+    }
+    let ready = local.into_iter().map(|l| (l.at, l.answer)).collect();
+    let mut sent = Sent { head: head.clone(), request: request.clone(), ready, waiting: Vec::new() };
+    for group in by_broker(parts) {
+        let Some(first) = group.first() else { continue };
+        let (side, node) = (first.side, first.node);
+        let encoded = match unchanged {
+            true => {
+                let mut chain = Chain::new();
+                chain.push(body.clone());
+                Ok(chain)
+            }
+            false => {
+                let mut out = ChainWriter::new();
+                produce::request_for(request, &group).encode(version, &mut out);
+                out.finish()
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let completion = Outcomes {
+            shared: session.shared.clone(),
+            session: Rc::downgrade(session),
+            client: session.client,
+            version,
+            acks: request.acks,
+            parts: group.clone(),
+            reply,
+        };
+        sent.waiting.push(Waiting { answer, parts: group });
+        match encoded {
+            Ok(body) => {
+                let outgoing = Outgoing {
+                    api_key: 0,
+                    version,
+                    client_id: head.client_id.clone(),
+                    body,
+                    answered: request.acks != 0,
+                    completion: Box::new(completion),
+                };
+                session.pool.borrow_mut().send(side, Node::Id(node), Lane::Produce, outgoing);
+            }
+            Err(error) => Box::new(completion).complete(Err(Lost::NotSent(error.to_string()))),
+        }
+    }
+    Dispatched::Sent(sent)
+}
+
+fn by_broker(parts: Vec<Part>) -> Vec<Vec<Part>> {
+    let mut groups: Vec<Vec<Part>> = Vec::with_capacity(1);
+    for part in parts {
+        let same = |g: &&mut Vec<Part>| g.first().is_some_and(|f| (f.side, f.node) == (part.side, part.node));
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(part),
+            None => groups.push(vec![part]),
+        }
+    }
+    groups
+}
+
+impl Sent {
+    pub(super) fn refused(head: &RequestHead, request: &ProduceRequest, error: i16) -> Self {
+        let topics = request.topics.iter().enumerate();
+        let ready = topics.flat_map(|(t, topic)| {
+            let partitions = topic.partitions.iter().enumerate();
+            partitions.map(move |(p, part)| ((t, p), PartitionProduced::refused(part.index, error)))
+        });
+        Self { head: head.clone(), request: request.clone(), ready: ready.collect(), waiting: Vec::new() }
+    }
+
+    /// The answer to the client, once every broker has answered or one has been silent for too long.
+    pub async fn answer(self, session: Rc<Session>) -> Reply {
+        let Self { head, request, mut ready, waiting } = self;
+        let mut throttle_ms = 0;
+        let split = waiting.len() > 1;
+        let mut patience = None;
+        for Waiting { answer, parts } in waiting {
+            let may_give_up = split && parts.iter().all(|p| p.stamp.is_some());
+            let outcome = match patience.filter(|_| may_give_up) {
+                None => answer.await,
+                // One silent broker holds nobody else back: an idempotent client asks again and loses nothing.
+                Some(until) => match tokio::time::timeout_at(until, answer).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let late = |p: &Part| (p.at, PartitionProduced::refused(p.index, code::REQUEST_TIMED_OUT));
+                        ready.extend(parts.iter().map(late));
+                        continue;
+                    }
+                },
+            };
+            patience.get_or_insert_with(|| {
+                tokio::time::Instant::now() + session.shared.config.timeouts.straggling_part
+            });
+            match outcome {
+                Ok(Ok(answer)) => {
+                    throttle_ms = throttle_ms.max(answer.throttle_time_ms);
+                    for part in &parts {
+                        if let Some(found) = produce::find(&answer, part, head.api_version) {
+                            ready.push((part.at, produce::translate(part, found.clone())));
+                        }
+                    }
+                }
+                Ok(Err(Lost::NotSent(_))) => {
+                    let error = code::NOT_LEADER_OR_FOLLOWER;
+                    ready.extend(parts.iter().map(|p| (p.at, PartitionProduced::refused(p.index, error))));
+                }
+                Ok(Err(Lost::Unknown(reason))) => return Reply::Close(reason),
+                Err(_) => return Reply::Close("the answer to a produce request was lost".to_owned()),
+            }
+        }
+        if request.acks == 0 {
+            let failed = ready.iter().any(|(_, answer)| answer.error_code != code::NONE);
+            // As a broker does: without an answer a closed connection is the only way to say it.
+            return if failed { Reply::Close("acks=0 produce failed".to_owned()) } else { Reply::Silent };
+        }
+        let answer = produce::merge(&request, ready, throttle_ms);
+        let mut out = ChainWriter::frame();
+        frame::put_response_head(&mut out, head.api_key, head.api_version, head.correlation_id);
+        answer.encode(head.api_version, &mut out);
+        Reply::of(out.finish())
+    }
+}
+
+/// Tells everybody concerned what became of the batches of one upstream request.
+struct Outcomes {
+    shared: Arc<Shared>,
+    session: Weak<Session>,
+    client: u64,
+    version: i16,
+    acks: i16,
+    parts: Vec<Part>,
+    reply: oneshot::Sender<Result<ProduceResponse, Lost>>,
+}
+
+impl Completion for Outcomes {
+    fn complete(self: Box<Self>, outcome: Result<Bytes, Lost>) {
+        let now_ms = clock::now_ms();
+        let decoded = outcome.and_then(|body| match self.acks {
+            0 => Ok(ProduceResponse { topics: vec![], throttle_time_ms: 0 }),
+            _ => ProduceResponse::decode(body, self.version).map_err(|e: WireError| Lost::Unknown(e.to_string())),
+        });
+        let mut stir = false;
+        for part in &self.parts {
+            let outcome = match &decoded {
+                Ok(_) if self.acks == 0 => Outcome::Appended(None),
+                Ok(answer) => match produce::find(answer, part, self.version) {
+                    Some(found) => self.judge(part, found),
+                    None => Outcome::Lost,
+                },
+                Err(Lost::NotSent(_)) => Outcome::Refused(code::NOT_LEADER_OR_FOLLOWER),
+                Err(Lost::Unknown(_)) => Outcome::Lost,
+            };
+            if matches!(decoded, Err(Lost::Unknown(_))) {
+                self.lost(part, now_ms);
+            }
+            stir |= self.tell(part, outcome, now_ms, matches!(decoded, Err(Lost::NotSent(_))));
+        }
+        if decoded.is_err() {
+            for side in Side::BOTH.into_iter().filter(|s| self.parts.iter().any(|p| p.side == *s)) {
+                self.shared.refresh(side);
+            }
+        }
+        if matches!(decoded, Err(Lost::Unknown(_)))
+            && let Some(session) = self.session.upgrade()
+        {
+            session.break_off();
+        }
+        if stir {
+            self.shared.stir_gates();
+        }
+        // Nobody listens when the client is gone.
+        drop(self.reply.send(decoded));
+    }
+}
+
+impl Outcomes {
+    fn judge(&self, part: &Part, answer: &PartitionProduced) -> Outcome {
+        if answer.error_code == code::NONE || answer.error_code == code::DUPLICATE_SEQUENCE_NUMBER {
+            let translated = produce::translate(part, answer.clone());
+            return Outcome::Appended(produce::appended_at(&translated));
+        }
+        if is_stale_topology(answer.error_code) {
+            self.shared.refresh(part.side);
+        }
+        match answer.error_code {
+            // The leader has appended it; what is missing is its replicas.
+            code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => Outcome::Lost,
+            error => Outcome::Refused(error),
+        }
+    }
+
+    /// True if a gate may judge otherwise now.
+    fn tell(&self, part: &Part, outcome: Outcome, now_ms: i64, not_sent: bool) -> bool {
+        let Some(live) = &part.tracked else { return false };
+        let mut stir = false;
+        if let Outcome::Appended(Some(offset)) = outcome {
+            live.show(crate::ids::Virtual(offset.0.saturating_add(part.count)));
+        }
+        if let Some(stamp) = &part.stamp {
+            let mut gate = live.gate();
+            stir = gate.answered(stamp, self.client, outcome, now_ms);
+            if not_sent {
+                gate.refused(stamp, self.client, code::NOT_LEADER_OR_FOLLOWER, now_ms);
+            }
+            if outcome != Outcome::Lost {
+                drop(gate);
+                live.unknowns().resolved(stamp);
+            }
+        }
+        live.outcome();
+        stir
+    }
+
+    /// An idempotent batch is kept for the seal to resolve; anything else makes the partition wait.
+    fn lost(&self, part: &Part, now_ms: i64) {
+        let Some(live) = &part.tracked else { return };
+        let settle = self.shared.config.seal.settle_time;
+        let settle_ms = i64::try_from(settle.as_millis()).unwrap_or(i64::MAX);
+        let kept = part.stamp.is_some_and(|stamp| {
+            let records = produce::sent_bytes(part);
+            let batch = Unknown { side: part.side, stamp, acks: self.acks, records, at_ms: now_ms };
+            live.unknowns().keep(batch, now_ms, settle_ms)
+        });
+        if !kept {
+            live.unsettle(now_ms, settle);
+        }
+    }
+}
+
+/// Asks the open side whether it knows a producer (PROTOCOL.md rule 19); the gate hears it and is stirred.
+#[expect(clippy::too_many_arguments, reason = "the fields of `Plan::Ask`")]
+fn ask_gate(
+    session: &Session,
+    side: Side,
+    node: i32,
+    topic: &str,
+    index: i32,
+    seals: u32,
+    pid: VirtualPid,
+    live: Arc<Live>,
+) {
+    let topic = TopicRequest::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partition_indexes(vec![index]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    let mut out = ChainWriter::new();
+    let encoded = encode::request(&request.into(), 0, &mut out).and_then(|()| out.finish());
+    let shared = session.shared.clone();
+    let completion = move |outcome: Result<Bytes, Lost>| {
+        let answer = outcome.ok().and_then(|body| decode::response(DESCRIBE_PRODUCERS, 0, body).ok());
+        let known = match answer {
+            Some(ResponseKind::DescribeProducers(answer)) => {
+                let partitions = answer.topics.iter().flat_map(|t| &t.partitions);
+                let producers = partitions.flat_map(|p| &p.active_producers);
+                producers.into_iter().any(|p| p.producer_id.0 == pid.upstream(seals))
+            }
+            _ => false,
+        };
+        live.gate().known(pid, known);
+        shared.stir_gates();
+    };
+    match encoded {
+        Ok(body) => {
+            let completion = Box::new(completion);
+            let outgoing =
+                Outgoing { api_key: DESCRIBE_PRODUCERS, version: 0, client_id: None, body, answered: true, completion };
+            session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
+        }
+        Err(error) => completion(Err(Lost::NotSent(error.to_string()))),
+    }
+}
+
+const DESCRIBE_PRODUCERS: i16 = 61;

@@ -1,0 +1,157 @@
+//! Schemas of the cluster, its producers and transactions.
+
+use super::field::{Api, INT32, INT64, Message, STRING, array, boolean, int8, int16, int32, int64, items, string};
+
+pub(super) const INIT_PRODUCER_ID: Api = Api {
+    key: 22,
+    name: "InitProducerId",
+    request: Message {
+        versions: (0, 5),
+        flexible: 2,
+        fields: &[
+            string("transactional_id"),
+            int32("transaction_timeout_ms"),
+            int64("producer_id").since(3),
+            int16("producer_epoch").since(3),
+        ],
+    },
+    response: Message {
+        versions: (0, 6),
+        flexible: 2,
+        fields: &[
+            int32("throttle_time_ms"),
+            int16("error_code"),
+            int64("producer_id"),
+            int16("producer_epoch"),
+            int64("ongoing_txn_producer_id").since(6),
+            int16("ongoing_txn_producer_epoch").since(6),
+        ],
+    },
+};
+
+pub(super) const DESCRIBE_CLUSTER: Api = Api {
+    key: 60,
+    name: "DescribeCluster",
+    request: Message {
+        versions: (0, 2),
+        flexible: 0,
+        fields: &[
+            boolean("include_cluster_authorized_operations"),
+            int8("endpoint_type").since(1),
+            boolean("include_fenced_brokers").since(2),
+        ],
+    },
+    response: Message {
+        versions: (0, 2),
+        flexible: 0,
+        fields: &[
+            int32("throttle_time_ms"),
+            int16("error_code"),
+            string("error_message"),
+            int8("endpoint_type").since(1),
+            string("cluster_id"),
+            int32("controller_id"),
+            array(
+                "brokers",
+                &[int32("broker_id"), string("host"), int32("port"), string("rack"), boolean("is_fenced").since(2)],
+            ),
+            int32("cluster_authorized_operations"),
+        ],
+    },
+};
+
+pub(super) const DESCRIBE_PRODUCERS: Api = Api {
+    key: 61,
+    name: "DescribeProducers",
+    request: Message {
+        versions: (0, 0),
+        flexible: 0,
+        fields: &[array("topics", &[string("name"), items("partition_indexes", INT32)])],
+    },
+    response: Message {
+        versions: (0, 0),
+        flexible: 0,
+        fields: &[
+            int32("throttle_time_ms"),
+            array(
+                "topics",
+                &[
+                    string("name"),
+                    array(
+                        "partitions",
+                        &[
+                            int32("partition_index"),
+                            int16("error_code"),
+                            string("error_message"),
+                            array(
+                                "active_producers",
+                                &[
+                                    int64("producer_id"),
+                                    int32("producer_epoch"),
+                                    int32("last_sequence"),
+                                    int64("last_timestamp"),
+                                    int32("coordinator_epoch"),
+                                    int64("current_txn_start_offset"),
+                                ],
+                            ),
+                        ],
+                    ),
+                ],
+            ),
+        ],
+    },
+};
+
+pub(super) const DESCRIBE_TRANSACTIONS: Api = Api {
+    key: 65,
+    name: "DescribeTransactions",
+    request: Message { versions: (0, 0), flexible: 0, fields: &[items("transactional_ids", STRING)] },
+    response: Message {
+        versions: (0, 0),
+        flexible: 0,
+        fields: &[
+            int32("throttle_time_ms"),
+            array(
+                "transaction_states",
+                &[
+                    int16("error_code"),
+                    string("transactional_id"),
+                    string("transaction_state"),
+                    int32("transaction_timeout_ms"),
+                    int64("transaction_start_time_ms"),
+                    int64("producer_id"),
+                    int16("producer_epoch"),
+                    array("topics", &[string("topic"), items("partitions", INT32)]),
+                ],
+            ),
+        ],
+    },
+};
+
+pub(super) const LIST_TRANSACTIONS: Api = Api {
+    key: 66,
+    name: "ListTransactions",
+    request: Message {
+        versions: (0, 2),
+        flexible: 0,
+        fields: &[
+            items("state_filters", STRING),
+            items("producer_id_filters", INT64),
+            int64("duration_filter").since(1),
+            string("transactional_id_pattern").since(2),
+        ],
+    },
+    response: Message {
+        versions: (0, 2),
+        flexible: 0,
+        fields: &[
+            int32("throttle_time_ms"),
+            int16("error_code"),
+            items("unknown_state_filters", STRING),
+            array(
+                "transaction_states",
+                &[string("transactional_id"), int64("producer_id"), string("transaction_state")],
+            ),
+        ],
+    },
+};

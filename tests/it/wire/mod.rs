@@ -1,0 +1,10 @@
+//! `src/wire/`: frames, batches, codecs, schema, refusals.
+#![allow(clippy::unwrap_used)]
+
+mod batch;
+mod chain;
+mod data_path;
+mod filled;
+mod frame;
+mod made;
+mod schema;
