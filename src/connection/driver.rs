@@ -106,7 +106,11 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         bytes: 0,
     };
     loop {
-        let open = line.answers.len() + line.backlog.len() < limits.in_flight_requests && line.bytes < byte_limit;
+        let winding_down = session.shared.winding_down.is_cancelled();
+        if winding_down && line.answers.is_empty() {
+            return End::Broken("the proxy stops".to_owned());
+        }
+        let open = !winding_down && line.answers.len() + line.backlog.len() < limits.in_flight_requests && line.bytes < byte_limit;
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -125,6 +129,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                     return end;
                 }
             }
+            () = session.shared.winding_down.cancelled(), if !winding_down => {}
             () = tokio::time::sleep(idle), if line.answers.is_empty() && line.backlog.is_empty() => {
                 return End::Broken(format!("idle for {} s", idle.as_secs()));
             }

@@ -28,7 +28,7 @@ pub fn restore(map: &SpliceMap, home: Side, native: NOffset, trailer: Option<VOf
     if let Some(v) = trailer {
         return v;
     }
-    let before = map.pieces_of(home).filter(|p| p.start < native).last();
+    let before = map.pieces_of(home).filter(|p| p.start < native && !p.is_empty()).last();
     match before.or_else(|| map.pieces_of(home).next()) {
         Some(piece) => piece.to_virtual(native),
         // Not a commit of ours. It proves that nothing was read.
@@ -41,7 +41,7 @@ pub fn restore(map: &SpliceMap, home: Side, native: NOffset, trailer: Option<VOf
 pub fn shadow(map: &SpliceMap, side: Side, v: VOffset) -> Option<NOffset> {
     let mut last: Option<Piece> = None;
     for piece in map.pieces_of(side) {
-        if piece.virtual_end().is_none_or(|end| v < end) {
+        if !piece.is_empty() && piece.virtual_end().is_none_or(|end| v < end) {
             return Some(piece.native(v));
         }
         last = Some(piece);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::partitions::Partitions;
 use crate::config::Config;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
     pub coordinators: Coordinators,
     pub metrics: Arc<Metrics>,
+    /// Set when the proxy is to take no more work.
+    pub winding_down: CancellationToken,
     client_ids: AtomicU64,
 }
 
@@ -63,6 +66,7 @@ impl Shared {
             deadlines,
             coordinators: Coordinators::default(),
             metrics,
+            winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
         }
     }
@@ -76,6 +80,11 @@ impl Shared {
         next.version = self.partitions.load().version + 1;
         self.partitions.store(Arc::new(next));
         self.routes_changed.send_modify(|n| *n += 1);
+    }
+
+    /// Would a broker of the source create a topic that a client asks for?
+    pub fn source_creates_topics(&self) -> bool {
+        self.topology.load().side(Side::Source).is_some_and(|c| c.creates_topics)
     }
 
     pub fn stir_gates(&self) {

@@ -25,6 +25,8 @@ pub struct ClusterView {
     pub generation: u64,
     /// False while the last refresh failed: what is here is old.
     pub reachable: bool,
+    /// Its brokers create topics that clients ask for.
+    pub creates_topics: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,111 @@
+//! The decisions that are journalled, as JSON in the journal's records. Names are for ever: a new meaning is a new event, and a
+//! version that meets one that it does not know refuses to open the journal.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{NOffset, Side, TopicName, TopicPartition, VirtualPid};
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// The first of a journal: whose it is. Once more when the target's id becomes known.
+    Identity(Identity),
+    /// What clients are told, from first contact to the end.
+    ApiVersions(ApiVersions),
+    /// A migration's topics are pinned; again when later topics are taken in.
+    Prepared { migration: String, scheme: String, topics: Vec<PreparedTopic> },
+    /// A seal is under way: its marker is about to be written.
+    SealIntent { migration: String, number: u64, to: Side },
+    /// What one partition becomes if the seal of this number commits.
+    SealDetail(SealDetail),
+    /// The seal is done, for every partition that has a detail.
+    SealCommit { migration: String, number: u64, at_ms: i64, hold_ms: u64 },
+    /// The seal was given up before its commit.
+    SealUndone { migration: String, number: u64, why: String },
+    /// A migration has reached a step of its scheme.
+    Step { migration: String, step: String },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub journal: Uuid,
+    /// The config key `name`: it names the marker topic.
+    pub name: String,
+    pub source_cluster_id: String,
+    pub target_cluster_id: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiVersions {
+    /// (API key, min, max)
+    pub ranges: Vec<(i16, i16, i16)>,
+    /// (feature, min, max)
+    pub supported_features: Vec<(String, i16, i16)>,
+    /// (feature, min level, max level)
+    pub finalized_features: Vec<(String, i16, i16)>,
+    pub finalized_features_epoch: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedTopic {
+    pub name: TopicName,
+    pub partitions: Vec<PreparedPartition>,
+    pub source_id: Uuid,
+    pub target_id: Uuid,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreparedPartition {
+    pub partition: i32,
+    /// LEO on the target at prepare: where its part will begin.
+    pub target_start: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealDetail {
+    pub migration: String,
+    pub number: u64,
+    pub topic: TopicName,
+    pub partition: i32,
+    /// Native end of the side that is sealed, and the leader epoch of its last record.
+    pub end: NOffset,
+    pub end_epoch: i32,
+    /// Where the log goes on.
+    pub next: (Side, NOffset),
+    pub producers: Vec<SealedProducer>,
+}
+
+impl SealDetail {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition::new(self.topic.clone(), self.partition)
+    }
+}
+
+/// The last batch of a producer that a sealed side has: what the sequence gate compares retries with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedProducer {
+    pub pid: VirtualPid,
+    pub epoch: i16,
+    pub last_sequence: i32,
+    /// Virtual base offset of that batch, where it is remembered.
+    pub base_offset: Option<i64>,
+    pub at_ms: i64,
+}
+
+impl SealedProducer {
+    /// Whether this is later in the producer's life: a higher epoch, or in the same one a sequence ahead, modulo 2^31.
+    pub fn is_ahead_of(&self, other: &SealedProducer) -> bool {
+        if self.epoch != other.epoch {
+            return self.epoch > other.epoch;
+        }
+        let ahead = self.last_sequence.wrapping_sub(other.last_sequence) & i32::MAX;
+        ahead != 0 && ahead < 1 << 30
+    }
+}

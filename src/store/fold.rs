@@ -1,0 +1,267 @@
+//! State as a fold over events: pure, the same at boot and live. A seal's details count only from its commit on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::event::{ApiVersions, Event, Identity, PreparedTopic, SealDetail, SealedProducer};
+use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
+use crate::offsets::{MapError, SpliceMap};
+
+/// All that is decided. Cheap to clone: histories are shared.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    pub identity: Option<Identity>,
+    pub api_versions: Option<ApiVersions>,
+    pub migrations: BTreeMap<String, MigrationState>,
+    #[serde(with = "sorted_entries")]
+    pub partitions: HashMap<TopicPartition, Arc<PartitionHistory>>,
+    /// The highest number that a seal was begun with, and the last that was committed.
+    pub intent: u64,
+    pub committed: u64,
+    /// The seal that was begun and has neither a commit nor an end.
+    pub pending: Option<PendingSeal>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationState {
+    pub scheme: String,
+    /// The step reached: the scheme's own word.
+    pub step: String,
+    pub topics: Vec<PreparedTopic>,
+    /// When its last seal was committed, and how long produce was held.
+    pub sealed_at_ms: Option<i64>,
+    pub hold_ms: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionHistory {
+    pub map: SpliceMap,
+    /// The target's LEO at prepare.
+    pub target_start: i64,
+    /// Cumulative over the seals: per producer the last batch that a sealed side has.
+    pub producers: BTreeMap<VirtualPid, SealedProducer>,
+}
+
+impl PartitionHistory {
+    /// Where a side that does not take records now must stand: its last journalled end, else what `prepare` found there.
+    pub fn journalled_end(&self, side: Side) -> NOffset {
+        let prepared = if side == Side::Target { self.target_start } else { 0 };
+        self.map.end_of(side).unwrap_or(Native(prepared))
+    }
+
+    fn seal(&mut self, detail: &SealDetail) -> Result<(), MapError> {
+        self.map = self.map.sealed(detail.end, detail.end_epoch, detail.next)?;
+        for producer in &detail.producers {
+            let known = self.producers.entry(producer.pid).or_insert(*producer);
+            if producer.is_ahead_of(known) {
+                *known = *producer;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingSeal {
+    pub migration: String,
+    pub number: u64,
+    pub to: Side,
+    #[serde(with = "listed")]
+    pub details: BTreeMap<TopicPartition, Arc<SealDetail>>,
+}
+
+/// An event that cannot follow what came before: a defect of the writer, or a journal put together by hand.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum FoldError {
+    #[error("the journal belongs to {ours} and cannot become {other}'s")]
+    IdentityChanged { ours: uuid::Uuid, other: uuid::Uuid },
+    #[error("migration {0} is not prepared")]
+    UnknownMigration(String),
+    #[error("migration {migration} has scheme {is}, not {asked}")]
+    SchemeChanged { migration: String, is: String, asked: String },
+    #[error("seal {number} does not come after seal {intent}")]
+    NumberNotNew { number: u64, intent: u64 },
+    #[error("seal {number} of {migration} is not under way")]
+    NoSuchSeal { migration: String, number: u64 },
+    #[error("{0} is not prepared")]
+    UnknownPartition(TopicPartition),
+    #[error("seal {number} has two details for {partition}")]
+    DetailTwice { number: u64, partition: TopicPartition },
+    #[error("seal {number} goes to the {to}, its detail for {partition} does not")]
+    OtherWay { number: u64, to: Side, partition: TopicPartition },
+    #[error("{partition}: {error}")]
+    Map { partition: TopicPartition, error: MapError },
+}
+
+/// The step of a migration that `Prepared` leaves it at.
+pub const PREPARED: &str = "prepared";
+
+impl State {
+    /// On an error the state is as before.
+    pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
+        match event {
+            Event::Identity(identity) => self.identify(identity),
+            Event::ApiVersions(versions) => {
+                self.api_versions = Some(versions.clone());
+                Ok(())
+            }
+            Event::Prepared { migration, scheme, topics } => self.prepare(migration, scheme, topics),
+            Event::SealIntent { migration, number, to } => self.intend(migration, *number, *to),
+            Event::SealDetail(detail) => self.detail(detail),
+            Event::SealCommit { migration, number, at_ms, hold_ms } => {
+                self.commit(migration, *number, *at_ms, *hold_ms)
+            }
+            Event::SealUndone { migration, number, .. } => {
+                self.pending_seal(migration, *number)?;
+                self.pending = None;
+                Ok(())
+            }
+            Event::Step { migration, step } => {
+                self.migration(migration)?.step.clone_from(step);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn partition(&self, partition: &TopicPartition) -> Option<&Arc<PartitionHistory>> {
+        self.partitions.get(partition)
+    }
+
+    fn migration(&mut self, name: &str) -> Result<&mut MigrationState, FoldError> {
+        self.migrations.get_mut(name).ok_or_else(|| FoldError::UnknownMigration(name.to_owned()))
+    }
+
+    fn pending_seal(&mut self, migration: &str, number: u64) -> Result<&mut PendingSeal, FoldError> {
+        let pending = self.pending.as_mut().filter(|p| p.number == number && p.migration == migration);
+        pending.ok_or_else(|| FoldError::NoSuchSeal { migration: migration.to_owned(), number })
+    }
+
+    fn identify(&mut self, identity: &Identity) -> Result<(), FoldError> {
+        if let Some(ours) = &self.identity {
+            // Only an unknown target may become known.
+            let target = ours.target_cluster_id.clone().or_else(|| identity.target_cluster_id.clone());
+            if *identity != (Identity { target_cluster_id: target, ..ours.clone() }) {
+                return Err(FoldError::IdentityChanged { ours: ours.journal, other: identity.journal });
+            }
+        }
+        self.identity = Some(identity.clone());
+        Ok(())
+    }
+
+    fn prepare(&mut self, name: &str, scheme: &str, topics: &[PreparedTopic]) -> Result<(), FoldError> {
+        if let Some(m) = self.migrations.get(name).filter(|m| m.scheme != scheme) {
+            let (migration, is, asked) = (name.to_owned(), m.scheme.clone(), scheme.to_owned());
+            return Err(FoldError::SchemeChanged { migration, is, asked });
+        }
+        let fresh = || MigrationState {
+            scheme: scheme.to_owned(),
+            step: PREPARED.to_owned(),
+            topics: Vec::new(),
+            sealed_at_ms: None,
+            hold_ms: None,
+        };
+        let migration = self.migrations.entry(name.to_owned()).or_insert_with(fresh);
+        for topic in topics {
+            migration.topics.retain(|t| t.name != topic.name);
+            migration.topics.push(topic.clone());
+            for p in &topic.partitions {
+                let key = TopicPartition::new(topic.name.clone(), p.partition);
+                let fresh = PartitionHistory {
+                    map: SpliceMap::whole(Side::Source),
+                    target_start: p.target_start,
+                    producers: BTreeMap::new(),
+                };
+                // Prepared again before its first seal: what lies on the target is read anew. A map is never forgotten.
+                let history = self.partitions.entry(key).or_insert_with(|| Arc::new(fresh));
+                Arc::make_mut(history).target_start = p.target_start;
+            }
+        }
+        Ok(())
+    }
+
+    fn intend(&mut self, migration: &str, number: u64, to: Side) -> Result<(), FoldError> {
+        self.migration(migration)?;
+        if number <= self.intent {
+            return Err(FoldError::NumberNotNew { number, intent: self.intent });
+        }
+        self.intent = number;
+        self.pending = Some(PendingSeal { migration: migration.to_owned(), number, to, details: BTreeMap::new() });
+        Ok(())
+    }
+
+    fn detail(&mut self, detail: &SealDetail) -> Result<(), FoldError> {
+        let key = detail.topic_partition();
+        let history = self.partitions.get(&key).cloned().ok_or_else(|| FoldError::UnknownPartition(key.clone()))?;
+        let pending = self.pending_seal(&detail.migration, detail.number)?;
+        if pending.details.contains_key(&key) {
+            return Err(FoldError::DetailTwice { number: detail.number, partition: key });
+        }
+        if pending.to != detail.next.0 {
+            return Err(FoldError::OtherWay { number: detail.number, to: pending.to, partition: key });
+        }
+        // Judged now, so that the commit cannot fail.
+        let tried = history.map.sealed(detail.end, detail.end_epoch, detail.next);
+        tried.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
+        pending.details.insert(key, Arc::new(detail.clone()));
+        Ok(())
+    }
+
+    fn commit(&mut self, migration: &str, number: u64, at_ms: i64, hold_ms: u64) -> Result<(), FoldError> {
+        let details = self.pending_seal(migration, number)?.details.clone();
+        let sealed = details.into_iter().map(|(key, detail)| {
+            let mut history = self.partitions.get(&key).ok_or(FoldError::UnknownPartition(key.clone()))?.clone();
+            let done = Arc::make_mut(&mut history).seal(&detail);
+            done.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
+            Ok((key, history))
+        });
+        let sealed: Vec<_> = sealed.collect::<Result<_, FoldError>>()?;
+        let m = self.migration(migration)?;
+        (m.sealed_at_ms, m.hold_ms) = (Some(at_ms), Some(hold_ms));
+        self.partitions.extend(sealed);
+        self.pending = None;
+        self.committed = number;
+        Ok(())
+    }
+}
+
+/// A map with structured keys as JSON: a list of pairs, sorted, so that the same state is the same bytes.
+mod sorted_entries {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    type Partitions = HashMap<TopicPartition, Arc<PartitionHistory>>;
+
+    pub fn serialize<S: Serializer>(map: &Partitions, out: S) -> Result<S::Ok, S::Error> {
+        let sorted: BTreeMap<&TopicPartition, &PartitionHistory> = map.iter().map(|(k, v)| (k, &**v)).collect();
+        out.collect_seq(sorted)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Partitions, D::Error> {
+        let entries = Vec::<(TopicPartition, PartitionHistory)>::deserialize(from)?;
+        Ok(entries.into_iter().map(|(k, v)| (k, Arc::new(v))).collect())
+    }
+}
+
+/// The details as a list: each names its own partition.
+mod listed {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    type Details = BTreeMap<TopicPartition, Arc<SealDetail>>;
+
+    pub fn serialize<S: Serializer>(details: &Details, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(details.values().map(|d| &**d))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Details, D::Error> {
+        let details = Vec::<SealDetail>::deserialize(from)?;
+        Ok(details.into_iter().map(|d| (d.topic_partition(), Arc::new(d))).collect())
+    }
+}
