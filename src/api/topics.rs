@@ -1,1 +1,207 @@
+//! CreateTopics (19), v2 to v7, and DeleteTopics (20), v1 to v6: done on the source, by its controller. Refused, with
+//! the migration's name, is what would make the clusters differ: deleting a topic that a migration has prepared,
+//! creating one of a migration that has moved on. Replicas cannot be placed by hand: clients do not see the brokers.
 
+use std::time::Duration;
+
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{
+    CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, RequestKind, ResponseKind,
+    TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::configs::names_brokers;
+use super::{Ask, Context, Input, Machine, Step, To};
+use crate::config::Migration;
+use crate::error::code;
+use crate::ids::Side;
+use crate::upstream::{Lane, Lost};
+
+/// How long a topic id is looked for that the snapshot lacks.
+const PATIENCE: Duration = Duration::from_secs(2);
+const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+/// DeleteTopics names topics by id, too, from here on.
+const BY_ID: i16 = 6;
+
+pub struct Topics {
+    request: RequestKind,
+    deadline: Option<Instant>,
+    /// The topics that the source was asked for, and the answers that we gave in its place.
+    created: (Vec<CreatableTopic>, Vec<CreatableTopicResult>),
+    deleted: (Vec<DeleteTopicState>, Vec<DeletableTopicResult>),
+}
+
+impl Topics {
+    pub fn new(request: RequestKind) -> Self {
+        Self { request, deadline: None, created: Default::default(), deleted: Default::default() }
+    }
+
+    fn start_create(&mut self, cx: &Context<'_>, request: CreateTopicsRequest) -> Step {
+        for topic in &request.topics {
+            match may_not_create(cx, topic) {
+                Some((error, text)) => self.created.1.push(
+                    CreatableTopicResult::default()
+                        .with_name(topic.name.clone())
+                        .with_error_code(error)
+                        .with_error_message(Some(StrBytes::from_string(text))),
+                ),
+                None => self.created.0.push(topic.clone()),
+            }
+        }
+        if self.created.0.is_empty() {
+            return Step::Answer(ResponseKind::CreateTopics(self.created_answer(None)));
+        }
+        ask(RequestKind::CreateTopics(request.with_topics(self.created.0.clone())))
+    }
+
+    fn created_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> CreateTopicsResponse {
+        let (asked, refused) = std::mem::take(&mut self.created);
+        let mut answer = match answer {
+            Some(Ok(ResponseKind::CreateTopics(answer))) => answer,
+            lost => {
+                let error = lost_code(lost.as_ref());
+                let failed = |t: CreatableTopic| CreatableTopicResult::default().with_name(t.name).with_error_code(error);
+                CreateTopicsResponse::default().with_topics(asked.into_iter().map(failed).collect())
+            }
+        };
+        for config in answer.topics.iter_mut().filter_map(|t| t.configs.as_mut()) {
+            config.retain(|c| !names_brokers(&c.name));
+        }
+        answer.topics.extend(refused);
+        answer
+    }
+
+    fn start_delete(&mut self, cx: &Context<'_>, request: DeleteTopicsRequest) -> Step {
+        let by_name = request.topic_names.iter().map(|n| DeleteTopicState::default().with_name(Some(n.clone())));
+        let all: Vec<DeleteTopicState> = request.topics.iter().cloned().chain(by_name).collect();
+        let unknown = |t: &DeleteTopicState| t.name.is_none() && name_of(cx, t.topic_id).is_none();
+        let deadline = *self.deadline.get_or_insert(cx.now + PATIENCE);
+        if cx.now < deadline && cx.topology.reachable(Side::Source) && all.iter().any(unknown) {
+            // What an id stands for decides whether it may go.
+            cx.shared.refresh(Side::Source);
+            let newer_than = cx.topology.generation(Side::Source);
+            return Step::AwaitTopology { side: Side::Source, newer_than, deadline };
+        }
+        for topic in all {
+            let refusal = match topic.name.as_ref().map(|n| n.to_string()).or_else(|| name_of(cx, topic.topic_id)) {
+                None => Some((code::UNKNOWN_TOPIC_ID, "the source has no such topic".to_owned())),
+                Some(name) => may_not_delete(cx, &name).map(|text| (code::POLICY_VIOLATION, text)),
+            };
+            match refusal {
+                Some((error, text)) => self.deleted.1.push(
+                    DeletableTopicResult::default()
+                        .with_name(topic.name)
+                        .with_topic_id(topic.topic_id)
+                        .with_error_code(error)
+                        .with_error_message(Some(StrBytes::from_string(text))),
+                ),
+                None => self.deleted.0.push(topic),
+            }
+        }
+        if self.deleted.0.is_empty() {
+            return Step::Answer(ResponseKind::DeleteTopics(self.deleted_answer(None)));
+        }
+        let asked = self.deleted.0.clone();
+        ask(RequestKind::DeleteTopics(match cx.version >= BY_ID {
+            true => request.with_topics(asked).with_topic_names(vec![]),
+            false => request.with_topic_names(asked.into_iter().filter_map(|t| t.name).collect()).with_topics(vec![]),
+        }))
+    }
+
+    fn deleted_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> DeleteTopicsResponse {
+        let (asked, refused) = std::mem::take(&mut self.deleted);
+        let mut answer = match answer {
+            Some(Ok(ResponseKind::DeleteTopics(answer))) => answer,
+            lost => {
+                let error = lost_code(lost.as_ref());
+                let failed = |t: DeleteTopicState| {
+                    DeletableTopicResult::default().with_name(t.name).with_topic_id(t.topic_id).with_error_code(error)
+                };
+                DeleteTopicsResponse::default().with_responses(asked.into_iter().map(failed).collect())
+            }
+        };
+        answer.responses.extend(refused);
+        answer
+    }
+}
+
+impl Machine for Topics {
+    fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        let request = self.request.clone();
+        match (input, request) {
+            (Input::Answers(answers), request) => {
+                // What there is now, and who the controller is.
+                cx.shared.refresh(Side::Source);
+                let answer = answers.into_iter().next();
+                Step::Answer(match request {
+                    RequestKind::CreateTopics(_) => ResponseKind::CreateTopics(self.created_answer(answer)),
+                    _ => ResponseKind::DeleteTopics(self.deleted_answer(answer)),
+                })
+            }
+            (_, RequestKind::CreateTopics(request)) => self.start_create(cx, request),
+            (_, RequestKind::DeleteTopics(request)) => self.start_delete(cx, request),
+            _ => Step::Close("neither CreateTopics nor DeleteTopics".to_owned()),
+        }
+    }
+}
+
+fn ask(request: RequestKind) -> Step {
+    Step::Ask(vec![Ask { side: Side::Source, to: To::Controller, lane: Lane::Ordinary, request }])
+}
+
+/// Not sent: clients look for the controller and ask again. Sent: nobody knows, and nobody asks again by himself.
+fn lost_code(lost: Option<&Result<ResponseKind, Lost>>) -> i16 {
+    match lost {
+        Some(Err(Lost::NotSent(_))) => code::NOT_CONTROLLER,
+        _ => code::REQUEST_TIMED_OUT,
+    }
+}
+
+fn name_of(cx: &Context<'_>, id: Uuid) -> Option<String> {
+    Some(cx.topology.side(Side::Source)?.names.get(&id)?.to_string())
+}
+
+fn may_not_create(cx: &Context<'_>, topic: &CreatableTopic) -> Option<(i16, String)> {
+    if !topic.assignments.is_empty() {
+        let text = "the brokers behind kafka-cutover are not visible: create the topic without a replica assignment";
+        return Some((INVALID_REPLICA_ASSIGNMENT, text.to_owned()));
+    }
+    let migration = moved_on(cx, &topic.name)?;
+    let text = format!(
+        "migration {} has switched its producers: create topic {} on both clusters, then prepare it again",
+        migration.name,
+        topic.name.as_str()
+    );
+    Some((code::POLICY_VIOLATION, text))
+}
+
+/// A migration of the topic's name, if every one that matches it has switched its producers (DESIGN.md section 5).
+/// A topic that is there already is the source's to refuse.
+fn moved_on<'a>(cx: &'a Context<'_>, topic: &TopicName) -> Option<&'a Migration> {
+    if cx.partitions.topics.contains_key(topic.as_str()) {
+        return None;
+    }
+    let matching: Vec<&Migration> = cx.shared.config.migrations.iter().filter(|m| m.matches(topic)).collect();
+    matching.iter().all(|m| has_switched(cx, m)).then(|| matching.first().copied())?
+}
+
+/// All its partitions take their records on the target.
+fn has_switched(cx: &Context<'_>, migration: &Migration) -> bool {
+    let mut states = cx.partitions.topics.iter().filter(|(name, _)| migration.matches(name)).flat_map(|(_, p)| p.iter());
+    let on_target = |open: Side| open == Side::Target;
+    states.next().is_some_and(|s| on_target(s.map.open_side())) && states.all(|s| on_target(s.map.open_side()))
+}
+
+/// A partition snapshot holds what a migration has prepared, until it is over.
+fn may_not_delete(cx: &Context<'_>, topic: &str) -> Option<String> {
+    cx.partitions.topics.get(topic)?;
+    let migration = cx.shared.config.migrations.iter().find(|m| m.matches(topic));
+    let whose = migration.map_or_else(|| "a migration".to_owned(), |m| format!("migration {}", m.name));
+    Some(format!("topic {topic} is part of {whose}: abort or complete it first, then delete the topic on both clusters"))
+}
