@@ -300,6 +300,6 @@ fn api_versions_reply(session: &Session, head: &RequestHead) -> Reply {
     };
     let mut out = ChainWriter::frame();
     frame::put_response_head(&mut out, API_VERSIONS, version, head.correlation_id);
-    let encoded = encode::response(&answer.into(), version, &mut out);
-    Reply::of(encoded.and_then(|()| out.finish()))
+    encode::response(&answer.into(), version, &mut out);
+    Reply::of(out.finish())
 }

@@ -73,11 +73,25 @@ pub enum Answer {
     Other(Box<ResponseKind>),
 }
 
-impl<T: Into<ResponseKind>> From<T> for Answer {
-    fn from(response: T) -> Self {
-        Answer::Other(Box::new(response.into()))
-    }
+/// For every answer that the cluster gives but Fetch. (A blanket `From<T: Into<ResponseKind>>` is refused by coherence.)
+macro_rules! answers {
+    ($($response:ident),* $(,)?) => {$(
+        impl From<kafka_protocol::messages::$response> for Answer {
+            fn from(response: kafka_protocol::messages::$response) -> Self {
+                Answer::Other(Box::new(response.into()))
+            }
+        }
+    )*};
 }
+
+answers!(
+    AlterConfigsResponse, ApiVersionsResponse, CreatePartitionsResponse, CreateTopicsResponse, DeleteGroupsResponse,
+    DeleteRecordsResponse, DeleteTopicsResponse, DescribeClusterResponse, DescribeConfigsResponse,
+    DescribeGroupsResponse, DescribeProducersResponse, FindCoordinatorResponse, HeartbeatResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse, JoinGroupResponse, LeaveGroupResponse,
+    ListGroupsResponse, ListOffsetsResponse, MetadataResponse, OffsetCommitResponse, OffsetDeleteResponse,
+    OffsetFetchResponse, OffsetForLeaderEpochResponse, ProduceResponse, SyncGroupResponse,
+);
 
 pub fn request(spec: &ClusterSpec, mut frame: Bytes) -> Result<Incoming> {
     let (key, version, correlation_id) = wire::peek(&frame).context("a frame of fewer than 8 bytes")?;
