@@ -1,6 +1,6 @@
 //! The embedded cluster against what Apache Kafka does: a raw client for the rules, librdkafka as a client that is not ours.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod groups;
 #[cfg(feature = "librdkafka")]
