@@ -115,7 +115,8 @@ pub fn describe_configs(call: &Call, request: DescribeConfigsRequest) -> Describ
             .with_resource_name(resource.resource_name.clone());
         match shown(call, &state, resource, request.include_synonyms) {
             Ok(mut configs) => {
-                if let Some(wanted) = &resource.configuration_keys {
+                // Null and empty both mean all (`ConfigHelper`).
+                if let Some(wanted) = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
                     configs.retain(|c| wanted.contains(&c.name));
                 }
                 if call.version < 3 {

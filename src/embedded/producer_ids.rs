@@ -21,11 +21,17 @@ pub fn init_producer_id(call: &Call, request: InitProducerIdRequest) -> InitProd
     };
     match given {
         Ok((id, epoch)) => InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(epoch),
-        Err(error) => InitProducerIdResponse::default()
-            .with_error_code(error.code())
-            .with_producer_id((-1).into())
-            .with_producer_epoch(-1),
+        // Before v4 clients do not know the code.
+        Err(E::ProducerFenced) if call.version < 4 => refused(E::InvalidProducerEpoch),
+        Err(error) => refused(error),
     }
+}
+
+fn refused(error: E) -> InitProducerIdResponse {
+    InitProducerIdResponse::default()
+        .with_error_code(error.code())
+        .with_producer_id((-1).into())
+        .with_producer_epoch(-1)
 }
 
 /// Every initialisation bumps the epoch; a producer that names its id and epoch must name the current ones (KIP-360).

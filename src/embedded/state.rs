@@ -177,7 +177,7 @@ impl State {
         (0..nodes).map(|i| (hash + i) % nodes).find(|&i| self.nodes[i].alive)
     }
 
-    /// The partition count of a topic that is made without one.
+    /// The replicas of a topic that is made without a number of them.
     pub fn default_replication(&self, spec: &ClusterSpec) -> usize {
         spec.default_replication.min(self.nodes.len()).max(1)
     }

@@ -80,6 +80,10 @@ fn create(spec: &ClusterSpec, state: &mut State, topic: CreatableTopic, validate
     if state.topics.contains_key(name) {
         return Err(refusal(E::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
+    // Metric names write both as '_' (`Topic.hasCollision`).
+    if let Some(other) = state.topics.keys().find(|t| t.replace('.', "_") == name.replace('.', "_")) {
+        return Err(refusal(E::InvalidTopicException, format!("Topic '{name}' collides with existing topic: {other}")));
+    }
     let mut set = BTreeMap::new();
     for config in &topic.configs {
         let value = config.value.as_deref().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The embedded cluster against what Apache Kafka does: a raw client for the rules, librdkafka as a client that is not ours.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod groups;
 #[cfg(feature = "librdkafka")]
@@ -243,6 +243,7 @@ async fn producer_ids_come_in_order() {
     assert_eq!(ask(&mut raw, &tx).await, (0, 2, 1));
     let fenced = tx.with_producer_id(2.into()).with_producer_epoch(0);
     assert_eq!(ask(&mut raw, &fenced).await, (E::ProducerFenced.code(), -1, -1));
+    assert_eq!(raw.ask(&fenced, 3).await.error_code, E::InvalidProducerEpoch.code());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -247,11 +247,14 @@ async fn topics_and_their_configs() {
         topic("d", 1, 3),
         topic("e", 1, 1).with_configs(vec![config("no.such", "1")]),
         topic("no/such", 1, 1),
+        topic("x.y", 1, 1),
+        topic("x_y", 1, 1),
     ]);
     let made = raw.ask(&request, 7).await;
     let codes: Vec<_> = made.topics.iter().map(|t| t.error_code).collect();
     let (invalid, replicas) = (E::InvalidPartitions.code(), E::InvalidReplicationFactor.code());
-    assert_eq!(codes, [0, 0, invalid, replicas, E::InvalidConfig.code(), E::InvalidTopicException.code()]);
+    let bad_name = E::InvalidTopicException.code();
+    assert_eq!(codes, [0, 0, invalid, replicas, E::InvalidConfig.code(), bad_name, 0, bad_name]);
     assert_eq!(Some(made.topics[0].topic_id), cluster.topic_id("a"));
     assert_eq!((made.topics[1].num_partitions, made.topics[1].replication_factor), (1, 2));
     let again = raw.ask(&CreateTopicsRequest::default().with_topics(vec![topic("a", 1, 1)]), 7).await;
@@ -286,6 +289,9 @@ async fn topics_and_their_configs() {
         let config = raw.ask(&request, 4).await.results.remove(0).configs.remove(0);
         (config.value.unwrap().to_string(), config.config_source, config.synonyms.len())
     };
+    let everything = DescribeConfigsRequest::default()
+        .with_resources(vec![DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("a"))]);
+    assert!(raw.ask(&everything, 4).await.results[0].configs.len() > 25, "an empty list of keys is all of them");
     assert_eq!(describe(&mut raw, "cleanup.policy").await, ("compact".into(), 1, 2));
     assert_eq!(describe(&mut raw, "max.message.bytes").await, ("1048588".into(), 5, 1));
     assert_eq!(raw.ask(&alter("cleanup.policy", 2, Some("delete")), 1).await.responses[0].error_code, 0);
@@ -303,5 +309,5 @@ async fn topics_and_their_configs() {
     };
     assert_eq!(raw.ask(&delete(id), 6).await.responses[0].name.as_ref().unwrap().as_str(), "a");
     assert_eq!(raw.ask(&delete(id), 6).await.responses[0].error_code, E::UnknownTopicId.code());
-    assert_eq!(cluster.topics(), ["b"]);
+    assert_eq!(cluster.topics(), ["b", "x.y"]);
 }
