@@ -1,1 +1,103 @@
-fn main() {}
+//! The binary: reads the command line, sets up logging, hands over, and turns what comes back into an exit code.
+//! 0 done; 1 refused or failed; 2 usage or config.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use kafka_cutover::cli::{Cli, Command, LogFormat};
+use kafka_cutover::config::{self, Config};
+use kafka_cutover::control::{Client, commands};
+use tracing_subscriber::EnvFilter;
+
+/// What ends the program, by exit code.
+enum End {
+    Failed(String),
+    Config(String),
+}
+
+impl From<anyhow::Error> for End {
+    fn from(e: anyhow::Error) -> Self {
+        Self::Failed(format!("{e:#}"))
+    }
+}
+
+impl From<commands::Failed> for End {
+    fn from(e: commands::Failed) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match log(cli.log_format).and_then(|()| dispatch(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(End::Failed(why)) => {
+            eprintln!("kafka-cutover: {why}");
+            ExitCode::from(1)
+        }
+        Err(End::Config(why)) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), End> {
+    let client = || Client::new(cli.socket.clone().unwrap_or_else(default_socket));
+    match &cli.command {
+        Command::Run(args) => not_here("run", &load(&args.config, cli.socket.as_deref())?),
+        Command::Check(args) => not_here("check", &load(&args.config, cli.socket.as_deref())?),
+        Command::Demo(args) => not_here("demo", args),
+        Command::Sandbox(args) => not_here("sandbox", args),
+        Command::Canary(args) => not_here("canary", args),
+        Command::Status(args) => block_on(commands::status(&client(), args)),
+        Command::Prepare(args) => block_on(commands::prepare(&client(), args)),
+        Command::Switch(args) => block_on(commands::switch(&client(), args)),
+        Command::Cutover(args) => block_on(commands::cutover(&client(), args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "kafka-cutover", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A stand-in until the parts meet: proxy::run, preflight::check, demo::run, demo::sandbox, audit::canary.
+fn not_here(what: &str, args: &impl std::fmt::Debug) -> Result<(), End> {
+    tracing::debug!(?args, "read");
+    Err(End::Failed(format!("`{what}` is not in this build")))
+}
+
+/// The config as it was written, with `--socket` over it.
+fn load(path: &Path, socket: Option<&Path>) -> Result<Config, End> {
+    let mut config = config::load(path).map_err(|problems| End::Config(problems.to_string()))?;
+    if let Some(socket) = socket {
+        config.control.socket = socket.to_owned();
+    }
+    Ok(config)
+}
+
+/// The sandbox's socket lies in the current folder; a proxy's where its config puts it by default.
+fn default_socket() -> PathBuf {
+    let here = PathBuf::from("./kafka-cutover.sock");
+    if here.exists() { here } else { config::defaults::CONTROL_SOCKET.into() }
+}
+
+fn block_on(call: impl Future<Output = Result<(), commands::Failed>>) -> Result<(), End> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")?;
+    Ok(runtime.block_on(call)?)
+}
+
+fn log(format: LogFormat) -> Result<(), End> {
+    let filter = match std::env::var("KAFKA_CUTOVER_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|e| End::Config(format!("KAFKA_CUTOVER_LOG: {e}")))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

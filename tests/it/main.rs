@@ -2,8 +2,10 @@
 
 mod audit;
 mod config;
+mod control;
 mod embedded;
 mod guards;
+mod monitor;
 mod offsets;
 mod store;
 mod wire;
