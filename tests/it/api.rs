@@ -1,0 +1,8 @@
+//! The machines of groups, commits, positions, topics and configs, step by step, without a connection.
+
+mod configs;
+mod groups;
+mod list_offsets;
+mod positions;
+mod topics;
+mod world;
