@@ -1,4 +1,5 @@
 //! The machines of groups, commits, positions, topics and configs, step by step, without a connection.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod configs;
 mod groups;

@@ -57,7 +57,9 @@ fn a_virtual_nodes_configs_are_those_of_a_broker_that_does_not_show() {
         assert_eq!(asked(&asks[0]), [(BROKER, real.clone())], "a broker describes itself only by its own name");
         let mut synonym = config("inter.broker", "x");
         synonym.synonyms = vec![
-            DescribeConfigsSynonym::default().with_name(text("inter.broker")).with_value(Some(text("b2.target.real:40002"))),
+            DescribeConfigsSynonym::default()
+                .with_name(text("inter.broker"))
+                .with_value(Some(text("b2.target.real:40002"))),
         ];
         let configs = vec![
             config("node.id", &real),
@@ -100,7 +102,8 @@ fn topics_and_the_defaults_of_all_brokers_are_asked_of_anybody() {
     let names = [(TOPIC, "orders"), (BROKER, ""), (TOPIC, "plain")].map(|(k, n)| (k, n.to_owned()));
     assert_eq!(asked(&asks[1]), names);
     // In an order of the broker's own.
-    let retention = || vec![config("retention.ms", "7"), config("follower.replication.throttled.replicas", "0:1600000002")];
+    let retention =
+        || vec![config("retention.ms", "7"), config("follower.replication.throttled.replicas", "0:1600000002")];
     let others = vec![result(TOPIC, "plain", vec![]), result(TOPIC, "orders", retention()), result(BROKER, "", vec![])];
     let node = vec![result(BROKER, &(SOURCE + 1).to_string(), vec![config("num.io.threads", "8")])];
     let found = told(machine.answer(vec![said(node), said(others)]));

@@ -124,8 +124,7 @@ fn described_groups_keep_their_order_and_one_lost_coordinator_is_one_error() {
 #[test]
 fn deleted_groups_are_split_and_merged_likewise() {
     let world = World::new();
-    let mut machine =
-        world.machine(2, DeleteGroupsRequest::default().with_groups_names(vec![group("a"), group("b")]));
+    let mut machine = world.machine(2, DeleteGroupsRequest::default().with_groups_names(vec![group("a"), group("b")]));
     assert_eq!(machine.asks().len(), 2);
     let result = DeletableGroupResult::default().with_group_id(group("b")).with_error_code(68);
     let ok = DeleteGroupsResponse::default().with_results(vec![result]).into();

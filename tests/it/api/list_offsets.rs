@@ -84,7 +84,8 @@ fn untouched_partitions_are_the_sources_own_in_every_version() {
 #[test]
 fn partitions_are_grouped_by_leader_and_answered_in_the_clients_order() {
     let world = World::new();
-    let mut machine = world.machine(5, about(&[("plain", &[1, 0]), ("orders", &[0, 2])], LATEST).with_isolation_level(1));
+    let mut machine =
+        world.machine(5, about(&[("plain", &[1, 0]), ("orders", &[0, 2])], LATEST).with_isolation_level(1));
     let asks = machine.asks();
     assert_eq!(whom(&asks), [1, 2, 3].map(|n| (Side::Source, To::Node(SOURCE + n))));
     assert!(asks.iter().all(|a| sent(a).isolation_level == 1 && sent(a).replica_id.0 == -1));
@@ -134,7 +135,11 @@ fn positions_by_time_are_the_first_of_both_sides() {
     assert_eq!(ask_both((0, 5, SEAM + 2), none, 1), none, "a straggler, and nothing behind it");
     assert_eq!(ask_both((0, 9, 3), (0, 8, 50), MAX_TIMESTAMP), (0, 9, 3));
     assert_eq!(ask_both((0, -1, 12), (0, -1, TARGET_START), EARLIEST), (0, -1, 12));
-    assert_eq!(ask_both((0, -1, SEAM), (0, -1, TARGET_START + 1), EARLIEST), (0, -1, SEAM + 1), "nothing left on the source");
+    assert_eq!(
+        ask_both((0, -1, SEAM), (0, -1, TARGET_START + 1), EARLIEST),
+        (0, -1, SEAM + 1),
+        "nothing left on the source"
+    );
     assert_eq!(ask_both((29, -1, -1), (0, 1001, TARGET_START), 1000), (29, -1, -1), "half an answer is none");
 }
 
@@ -178,7 +183,8 @@ fn the_end_of_a_held_partition_waits_for_the_release() {
     let topics: Vec<&str> = sent(&asks[0]).topics.iter().map(|t| t.name.as_str()).collect();
     assert_eq!((asks.len(), topics), (1, vec!["plain"]), "what is not held is asked at once");
     let held = world.shared.partitions.load().version;
-    let Step::AwaitRoutes { newer_than, deadline } = machine.step(Input::Answers(vec![said(&asks[0], offset(3))])) else {
+    let Step::AwaitRoutes { newer_than, deadline } = machine.step(Input::Answers(vec![said(&asks[0], offset(3))]))
+    else {
         panic!("it does not wait")
     };
     assert_eq!((newer_than, deadline), (held, world.now + Duration::from_secs(10)));
@@ -260,12 +266,15 @@ fn stale_views_are_refreshed_and_asked_for_again_by_the_client() {
             let asks = machine.asks();
             let answer = one(&mut machine, vec![said(&asks[0], |_, _| (error, -1, -1))]);
             assert_eq!(answer, (code::NOT_LEADER_OR_FOLLOWER, -1, -1));
+            let sides = Side::BOTH.map(|side| world.was_refreshed(side));
+            assert_eq!(sides, [name == "plain", name == "orders"]);
         }
     }
     let mut machine = world.machine(5, about(&[("orders", &[0]), ("plain", &[0])], LATEST));
     machine.asks();
     let lost = told(machine.answer(vec![lost(), lost()]));
     assert_eq!(lost, [(code::NOT_LEADER_OR_FOLLOWER, -1, -1); 2]);
+    assert_eq!(Side::BOTH.map(|side| world.was_refreshed(side)), [true, true]);
 }
 
 #[test]
@@ -275,6 +284,7 @@ fn errors_that_are_no_bodys_fault_pass() {
         let mut machine = world.machine(5, about(&[("orders", &[0])], LATEST));
         let asks = machine.asks();
         assert_eq!(one(&mut machine, vec![said(&asks[0], |_, _| (error, -1, -1))]), (error, -1, -1));
+        assert!(!world.was_refreshed(Side::Source));
     }
 }
 

@@ -57,9 +57,8 @@ fn shown(world: &World, version: i16, topic_name: &str, stored: &(i64, Option<St
             .with_committed_offset(stored.0)
             .with_metadata(metadata);
         partition.committed_leader_epoch = if version >= 5 { EPOCHS[0] } else { -1 };
-        let topics = vec![
-            OffsetFetchResponseTopic::default().with_name(topic(topic_name)).with_partitions(vec![partition]),
-        ];
+        let topics =
+            vec![OffsetFetchResponseTopic::default().with_name(topic(topic_name)).with_partitions(vec![partition])];
         let answer = machine.answer(vec![Ok(OffsetFetchResponse::default().with_topics(topics).into())]);
         let ResponseKind::OffsetFetch(answer) = answer else { panic!("another API") };
         let partition = &answer.topics[0].partitions[0];
@@ -117,8 +116,11 @@ fn a_position_that_a_tool_copied_is_not_believed() {
 fn metadata_that_leaves_no_room_for_the_position_goes() {
     let world = World::sealed();
     let long = "m".repeat(4096);
+    let counted = |n| world.shared.metrics.render().contains(&format!("trailer_metadata_dropped_total {n}\n"));
     assert_eq!(stored(&world, "orders", 42, Some(&long)).1, Some(long.clone()));
+    assert!(counted(0));
     assert_eq!(stored(&world, "orders", 120, Some(&long)), (SEAM, Some("\u{1}kc1:120".to_owned())));
+    assert!(counted(1));
 }
 
 #[test]
@@ -197,7 +199,8 @@ fn a_commits_answer_passes_and_a_moved_coordinator_is_forgotten() {
 fn many_groups_are_fetched_each_from_its_coordinator_and_merged_in_order() {
     let world = World::sealed();
     let asked = |name: &str| {
-        let topics = vec![OffsetFetchRequestTopics::default().with_name(topic("orders")).with_partition_indexes(vec![1])];
+        let topics =
+            vec![OffsetFetchRequestTopics::default().with_name(topic("orders")).with_partition_indexes(vec![1])];
         OffsetFetchRequestGroup::default().with_group_id(group(name)).with_member_epoch(3).with_topics(Some(topics))
     };
     let names = ["a", "b", "c"];
@@ -215,7 +218,8 @@ fn many_groups_are_fetched_each_from_its_coordinator_and_merged_in_order() {
             .with_committed_offset(offset)
             .with_error_code(error)
             .with_metadata(Some(text("m\u{1}kc1:150")));
-        let topics = vec![OffsetFetchResponseTopics::default().with_name(topic("orders")).with_partitions(vec![partition])];
+        let topics =
+            vec![OffsetFetchResponseTopics::default().with_name(topic("orders")).with_partitions(vec![partition])];
         let found = OffsetFetchResponseGroup::default().with_group_id(group(name)).with_topics(topics);
         Ok(OffsetFetchResponse::default().with_groups(vec![found]).with_throttle_time_ms(6).into())
     };
@@ -233,7 +237,8 @@ fn many_groups_are_fetched_each_from_its_coordinator_and_merged_in_order() {
 fn a_lost_fetch_of_positions_is_told_where_the_version_has_room_for_it() {
     let world = World::new();
     for version in 1..=7 {
-        let topics = vec![OffsetFetchRequestTopic::default().with_name(topic("orders")).with_partition_indexes(vec![1])];
+        let topics =
+            vec![OffsetFetchRequestTopic::default().with_name(topic("orders")).with_partition_indexes(vec![1])];
         let request = OffsetFetchRequest::default().with_group_id(group("g")).with_topics(Some(topics));
         let mut machine = world.machine(version, request);
         machine.asks();

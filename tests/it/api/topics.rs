@@ -46,10 +46,12 @@ fn new_topics_are_created_on_the_source_by_its_controller() {
             let throttled = CreatableTopicConfigs::default()
                 .with_name(text("leader.replication.throttled.replicas"))
                 .with_value(Some(text(&format!("0:{}", SOURCE + 1))));
-            let retention = CreatableTopicConfigs::default().with_name(text("retention.ms")).with_value(Some(text("5")));
+            let retention =
+                CreatableTopicConfigs::default().with_name(text("retention.ms")).with_value(Some(text("5")));
             result.configs = Some(vec![throttled, retention]);
         }
         let answer = machine.answer(vec![Ok(CreateTopicsResponse::default().with_topics(vec![result]).into())]);
+        assert!(world.was_refreshed(Side::Source), "clients look for what they have created");
         let ResponseKind::CreateTopics(answer) = answer else { panic!("another API") };
         let configs = answer.topics[0].configs.iter().flatten().map(|c| c.name.as_str()).collect::<Vec<_>>();
         assert_eq!(configs, if version >= 5 { vec!["retention.ms"] } else { vec![] }, "no broker ids");
@@ -62,7 +64,8 @@ fn a_name_of_a_migration_that_has_moved_on_is_refused_by_its_name() {
     let mut machine = world.machine(7, create(&["fresh", "orders-new"]));
     let asks = machine.asks();
     assert_eq!(asks[0].request, create(&["fresh"]).into(), "the others are created");
-    let ok = CreateTopicsResponse::default().with_topics(vec![CreatableTopicResult::default().with_name(topic("fresh"))]);
+    let ok =
+        CreateTopicsResponse::default().with_topics(vec![CreatableTopicResult::default().with_name(topic("fresh"))]);
     let told = created(machine.answer(vec![Ok(ok.into())]));
     assert_eq!((told[0].0.as_str(), told[0].1), ("fresh", 0));
     assert_eq!((told[1].0.as_str(), told[1].1), ("orders-new", code::POLICY_VIOLATION));

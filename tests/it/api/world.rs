@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step};
 use kafka_cutover::config::{Config, Migration, Pattern};
 use kafka_cutover::ids::{Native, NodeId, Side};
@@ -92,6 +93,11 @@ impl World {
         }
         topology.sides[side.index()] = Some(Arc::new(view));
         self.shared.topology.store(Arc::new(topology));
+    }
+
+    /// Whether a fresh look at the side was asked for since the last time.
+    pub fn was_refreshed(&self, side: Side) -> bool {
+        self.shared.refresh[side.index()].notified().now_or_never().is_some()
     }
 
     pub fn cx(&self, version: i16) -> Context<'_> {
@@ -192,7 +198,11 @@ fn cluster_view(side: Side) -> ClusterView {
     let broker = |n: i32| (base + n, Broker { host: format!("b{n}.{side}.real"), port: 40_000 + n as u16 });
     let partition = |i: i32| PartitionView { leader: base + 1 + i, epoch: EPOCHS[side.index()] };
     let topic = |id: u128, count: i32| {
-        Arc::new(TopicView { id: Uuid::from_u128(id), internal: false, partitions: (0..count).map(partition).collect() })
+        Arc::new(TopicView {
+            id: Uuid::from_u128(id),
+            internal: false,
+            partitions: (0..count).map(partition).collect(),
+        })
     };
     let topics = HashMap::from([("orders".into(), topic(11, 3)), ("plain".into(), topic(12, 2))]);
     ClusterView {
