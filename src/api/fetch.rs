@@ -547,7 +547,7 @@ fn out_of_range(cx: &Context<'_>, state: Option<&PartitionState>, wanted: &mut W
         tracing::error!(topic = %wanted.key.0, partition = index, side = %place.side, offset = place.native.0,
             high_watermark = answer.high_watermark,
             "a sealed side has lost records below its end: readers go on at the next segment");
-        cx.shared.metrics.truncated();
+        cx.shared.metrics.truncated(place.side);
         state.live.verdicts().prove(place.segment, place.native, true);
         return;
     }

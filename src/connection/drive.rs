@@ -65,8 +65,8 @@ async fn await_topology(session: &Session, side: Side, newer_than: u64, deadline
 fn encoded(head: &RequestHead, answer: &ResponseKind) -> Reply {
     let mut out = ChainWriter::frame();
     frame::put_response_head(&mut out, head.api_key, head.api_version, head.correlation_id);
-    let body = encode::response(answer, head.api_version, &mut out);
-    Reply::of(body.and_then(|()| out.finish()))
+    encode::response(answer, head.api_version, &mut out);
+    Reply::of(out.finish())
 }
 
 /// One request of a machine, to the broker that it names.
@@ -130,8 +130,8 @@ async fn exchange(
         false => ApiKey::try_from(api_key).map_or(0, |k| session.shared.cluster.versions.max(k)),
     };
     let mut out = ChainWriter::new();
-    let body = encode::request(request, version, &mut out).and_then(|()| out.finish());
-    let body = body.map_err(|e| Lost::NotSent(format!("{name} v{version}: {e}")))?;
+    encode::request(request, version, &mut out);
+    let body = out.finish().map_err(|e| Lost::NotSent(format!("{name} v{version}: {e}")))?;
     let (done, answer) = oneshot::channel::<Result<Bytes, Lost>>();
     let outgoing = Outgoing {
         api_key,

@@ -21,6 +21,7 @@ use super::produce::Dispatched;
 use super::session::Session;
 use super::{drive, fetch, produce};
 use crate::api::api_versions;
+use crate::monitor::metrics::RejectReason;
 use crate::routing::shared::HoldDeadline;
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame::{self, RequestHead};
@@ -57,8 +58,8 @@ impl Reply {
 pub enum End {
     #[error("the client closed it")]
     Client,
-    #[error("rejected: {0}")]
-    Rejected(String),
+    #[error("rejected: {1}")]
+    Rejected(RejectReason, String),
     #[error("{0}")]
     Broken(String),
 }
@@ -123,7 +124,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 let end = match arrived {
                     Ok(Some(frame)) => line.arrive(frame).err(),
                     Ok(None) => Some(End::Client),
-                    Err(error) => Some(End::Rejected(error.to_string())),
+                    Err(error) => Some(End::Rejected(RejectReason::Malformed, error.to_string())),
                 };
                 if let Some(end) = end {
                     return end;
@@ -157,10 +158,10 @@ impl Pipeline {
         let mut body = frame;
         let shared = &self.session.shared;
         let (api_key, version, correlation_id) =
-            frame::peek(&body).ok_or_else(|| End::Rejected("shorter than a head".to_owned()))?;
+            frame::peek(&body).ok_or_else(|| End::Rejected(RejectReason::Malformed, "shorter than a head".to_owned()))?;
         let spoken = shared.cluster.versions.speaks(api_key, version);
         let head = if spoken || api_key == API_VERSIONS { frame::request_head(&mut body) } else {
-            return Err(End::Rejected(format!("API key {api_key} version {version} is not offered")));
+            return Err(End::Rejected(RejectReason::UnsupportedVersion, format!("API key {api_key} version {version} is not offered")));
         };
         let head = match head {
             Ok(head) => head,
@@ -168,7 +169,7 @@ impl Pipeline {
             Err(_) if api_key == API_VERSIONS && !spoken => {
                 RequestHead { api_key, api_version: version, correlation_id, client_id: None }
             }
-            Err(error) => return Err(End::Rejected(error.to_string())),
+            Err(error) => return Err(End::Rejected(RejectReason::Malformed, error.to_string())),
         };
         shared.metrics.request(api_key, size);
         self.bytes += size;
@@ -184,7 +185,7 @@ impl Pipeline {
                     let finished =
                         Finished { size: arrived.size, api_key: arrived.head.api_key, since: Instant::now() };
                     if self.held_since.take().is_some() {
-                        self.session.shared.metrics.held(-1);
+                        self.session.shared.metrics.held(false);
                     }
                     self.answers.push_back(Box::pin(reply.map(move |r| (r, finished))));
                 }
@@ -201,7 +202,7 @@ impl Pipeline {
     fn start(&mut self, arrived: &mut Arrived) -> Result<Option<LocalBoxFuture<'static, Reply>>, End> {
         let session = self.session.clone();
         let head = arrived.head.clone();
-        let rejected = |e: WireError| End::Rejected(format!("{} v{}: {e}", head.api_key, head.api_version));
+        let rejected = |e: WireError| End::Rejected(RejectReason::Malformed, format!("{} v{}: {e}", head.api_key, head.api_version));
         Ok(Some(match head.api_key {
             PRODUCE => return self.start_produce(arrived),
             FETCH => {
@@ -220,7 +221,7 @@ impl Pipeline {
         let head = &arrived.head;
         if arrived.produce.is_none() {
             let decoded = ProduceRequest::decode(arrived.body.clone(), head.api_version);
-            let decoded = decoded.map_err(|e| End::Rejected(format!("Produce v{}: {e}", head.api_version)))?;
+            let decoded = decoded.map_err(|e| End::Rejected(RejectReason::Malformed, format!("Produce v{}: {e}", head.api_version)))?;
             arrived.produce = Some(decoded);
         }
         let Some(request) = &arrived.produce else { return Ok(None) };
@@ -231,7 +232,7 @@ impl Pipeline {
                     let now = Instant::now();
                     self.held_since = Some(now);
                     let shared = &self.session.shared;
-                    shared.metrics.held(1);
+                    shared.metrics.held(true);
                     let budget = crate::api::produce::patience(request, shared.config.seal.hold_budget);
                     let client_id = head.client_id.as_ref().map_or("", |id| id.as_str());
                     let client = format!("{client_id} at {}", self.session.peer);
@@ -243,7 +244,7 @@ impl Pipeline {
             Dispatched::Gated => {
                 if self.held_since.is_none() {
                     self.held_since = Some(Instant::now());
-                    self.session.shared.metrics.held(1);
+                    self.session.shared.metrics.held(true);
                 }
                 Ok(None)
             }
@@ -286,7 +287,7 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         // Held requests of a closed connection are dropped: their client sends them again (PROTOCOL.md rule 18).
         if self.held_since.is_some() {
-            self.session.shared.metrics.held(-1);
+            self.session.shared.metrics.held(false);
         }
     }
 }
@@ -299,6 +300,6 @@ fn api_versions_reply(session: &Session, head: &RequestHead) -> Reply {
     };
     let mut out = ChainWriter::frame();
     frame::put_response_head(&mut out, API_VERSIONS, version, head.correlation_id);
-    let encoded = encode::response(&answer.into(), version, &mut out);
-    Reply::of(encoded.and_then(|()| out.finish()))
+    encode::response(&answer.into(), version, &mut out);
+    Reply::of(out.finish())
 }

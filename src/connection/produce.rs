@@ -316,7 +316,8 @@ fn ask_gate(
         .with_partition_indexes(vec![index]);
     let request = DescribeProducersRequest::default().with_topics(vec![topic]);
     let mut out = ChainWriter::new();
-    let encoded = encode::request(&request.into(), 0, &mut out).and_then(|()| out.finish());
+    encode::request(&request.into(), 0, &mut out);
+    let encoded = out.finish();
     let shared = session.shared.clone();
     let completion = move |outcome: Result<Bytes, Lost>| {
         let answer = outcome.ok().and_then(|body| decode::response(DESCRIBE_PRODUCERS, 0, body).ok());

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::limits::Limits;
 use crate::connection::Session;
 use crate::connection::driver::{self, End};
+use crate::monitor::metrics::RejectReason;
 use crate::routing::Shared;
 use crate::virtual_cluster::Nodes;
 
@@ -40,7 +41,7 @@ pub async fn accept(
         let seat = match limits.seat(peer.ip()) {
             Ok(seat) => seat,
             Err(limit) => {
-                shared.metrics.rejected(limit);
+                shared.metrics.rejected(RejectReason::Limit);
                 tracing::warn!(%peer, limit, "refused: the limit is reached (see `limits` in the config)");
                 continue;
             }
@@ -57,14 +58,14 @@ pub async fn accept(
 
 async fn serve(stream: TcpStream, session: std::rc::Rc<Session>) {
     let metrics = session.shared.metrics.clone();
-    metrics.connection(1);
+    metrics.connection(true);
     let (peer, client) = (session.peer, session.client);
     let end = driver::serve(stream, session).await;
-    metrics.connection(-1);
+    metrics.connection(false);
     match end {
         End::Client => tracing::debug!(%peer, client, "client gone"),
-        End::Rejected(reason) => {
-            metrics.rejected("frame");
+        End::Rejected(kind, reason) => {
+            metrics.rejected(kind);
             tracing::warn!(%peer, client, %reason, "connection closed");
         }
         End::Broken(reason) => tracing::info!(%peer, client, %reason, "connection closed"),

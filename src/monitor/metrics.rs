@@ -55,6 +55,8 @@ values! {
         UnknownApi = "unknown_api",
         UnsupportedVersion = "unsupported_version",
         NotKafka = "not_kafka",
+        /// A connection beyond the listener's limits.
+        Limit = "limit",
     }
 
     ShadowOutcome { Written = "written", Failed = "failed" }

@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod metrics;
+pub mod observe;
 pub mod page;
 pub mod registry;
 pub mod server;

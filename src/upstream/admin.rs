@@ -107,8 +107,9 @@ impl Admin {
 
     async fn ask_version(&self, address: &str, request: &RequestKind, key: i16, version: i16) -> Result<ResponseKind, AdminError> {
         let mut body = ChainWriter::new();
-        encode::request(request, version, &mut body).map_err(|e| AdminError::Garbled(e, self.side))?;
-        let answer = self.exchange(address, key, version, body.finish()).await?;
+        encode::request(request, version, &mut body);
+        let body = body.finish().map_err(|e| AdminError::Garbled(e, self.side))?;
+        let answer = self.exchange(address, key, version, body).await?;
         decode::response(key, version, answer).map_err(|e| AdminError::Garbled(e, self.side))
     }
 

@@ -182,9 +182,9 @@ async fn write_requests(
 fn queue(request: Outgoing, in_flight: &RefCell<InFlight>, next_correlation: &mut i32) -> Chain {
     let correlation = *next_correlation;
     *next_correlation = next_correlation.wrapping_add(1);
-    let mut head = ChainWriter::new();
+    let mut out = ChainWriter::frame();
     frame::put_request_head(
-        &mut head,
+        &mut out,
         request.api_key,
         request.version,
         correlation,
@@ -198,7 +198,8 @@ fn queue(request: Outgoing, in_flight: &RefCell<InFlight>, next_correlation: &mu
         since: Instant::now(),
         completion: Some(request.completion),
     });
-    head.finish_with(request.body)
+    out.put_chain(request.body);
+    framed(out)
 }
 
 /// A request whose answer proves that the acks=0 produce in front of it was processed; one at a time.
@@ -219,9 +220,14 @@ fn queue_flush(in_flight: &RefCell<InFlight>, next_correlation: &mut i32) -> Opt
         since: Instant::now(),
         completion: None,
     });
-    let mut head = ChainWriter::new();
-    frame::put_request_head(&mut head, api_key, 0, correlation, None);
-    Some(head.finish_with(Chain::new()))
+    let mut out = ChainWriter::frame();
+    frame::put_request_head(&mut out, api_key, 0, correlation, None);
+    Some(framed(out))
+}
+
+/// Heads of ours always encode; a body that does not was refused before it came here.
+fn framed(out: ChainWriter) -> Chain {
+    out.finish().unwrap_or_default()
 }
 
 async fn read_answers(

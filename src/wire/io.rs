@@ -1,5 +1,5 @@
 //! Frames in and out of a stream.
-#![expect(clippy::disallowed_methods, reason = "io: reads and writes the stream it is given")]
+#![allow(clippy::disallowed_methods, reason = "io: reads and writes the stream it is given")]
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,6 +13,8 @@ use super::chain::Chain;
 const SMALLEST_FRAME: usize = 4;
 /// What is read at once from a peer that has shown nothing yet.
 const FIRST_READ: usize = 8 * 1024;
+/// Between frames, room for less than this is not worth a system call.
+const WORTH_A_READ: usize = 1024;
 /// A frame from here on gets its allocation for itself: an idle connection must not hold it, and one who has the whole
 /// frame may then rewrite it in place.
 const OWN_ALLOCATION: usize = 16 * 1024;
@@ -55,7 +57,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 None => FIRST_READ,
             };
             let earned = self.buffer.len().max(self.largest).max(FIRST_READ);
-            if self.buffer.capacity() == self.buffer.len() || self.buffer.len() < 4 {
+            let spare = self.buffer.capacity() - self.buffer.len();
+            if spare == 0 || self.buffer.len() < 4 && spare < WORTH_A_READ {
                 self.buffer.reserve(wanted.min(earned));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {

@@ -23,6 +23,7 @@ pub mod frame;
 pub mod io;
 pub mod produce;
 pub mod records;
+pub mod reply;
 pub mod rewrite;
 pub mod schema;
 
@@ -33,6 +34,7 @@ pub use error::WireError;
 pub use frame::{RequestHead, peek, put_request_head, put_response_head, request_head, response_head};
 pub use io::{FrameError, FrameReader, write_chains};
 pub use records::Records;
+pub use reply::refusal;
 pub use rewrite::{Rebased, rebase, with_producer_id};
 
 pub use kafka_protocol::protocol::StrBytes;

@@ -117,11 +117,14 @@ fn rebase_shared(records: &Bytes, delta: i64) -> Result<Vec<Bytes>, BatchError> 
     out.finish().map(|chain| chain.into_pieces().into()).map_err(|_| BatchError::Truncated)
 }
 
-/// One v2 batch with another producer id: a new head, and the body as it was.
+/// One whole v2 batch with another producer id: a new head, and the body as it was.
 pub fn with_producer_id(records: &Bytes, producer_id: i64) -> Result<[Bytes; 2], BatchError> {
     let head = batches(records).next().ok_or(BatchError::Truncated)??.1;
     if head.magic != 2 {
         return Err(BatchError::Magic(head.magic));
+    }
+    if let Some(more @ 1..) = records.len().checked_sub(head.size()) {
+        return Err(BatchError::MoreThanOne(more));
     }
     let mut first: [u8; HEAD] = *records.first_chunk().ok_or(BatchError::Truncated)?;
     let body = records.slice(HEAD..head.size());

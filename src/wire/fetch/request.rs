@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::super::chain::ChainWriter;
 use super::super::cursor::Cursor;
 use super::super::error::WireError;
-use super::{by_id, flexible, least_topic, spoken};
+use super::{FetchResponse, PartitionFetched, TopicFetched, by_id, flexible, least_topic, spoken};
 use crate::ids::{CONSUMER, NO_EPOCH, NONE};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -174,6 +174,21 @@ impl FetchRequest {
             out.put_str("", compact);
         }
         out.put_no_tags(compact);
+    }
+
+    /// The answer that gives every partition asked for this error (or 0) and no records. Without a session a client
+    /// throws an answer away that lacks one of them.
+    pub fn refused(&self, error_code: i16) -> FetchResponse {
+        let topics = self.topics.iter().map(|topic| TopicFetched {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| PartitionFetched::empty(partition.index, error_code))
+                .collect(),
+        });
+        FetchResponse { topics: topics.collect(), ..FetchResponse::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::chain::ChainWriter;
 use super::super::cursor::Cursor;
 use super::super::error::WireError;
 use super::super::records::Records;
-use super::{by_id, flexible, least_topic, spoken};
+use super::{PartitionProduced, ProduceResponse, TopicProduced, by_id, flexible, least_topic, spoken};
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProduceRequest {
@@ -88,5 +88,23 @@ impl ProduceRequest {
             out.put_no_tags(compact);
         }
         out.put_no_tags(compact);
+    }
+
+    /// The answer that refuses every partition asked for.
+    pub fn refused(&self, error_code: i16, message: Option<&str>) -> ProduceResponse {
+        let message = message.map(|text| StrBytes::from_string(text.to_owned()));
+        let topics = self.topics.iter().map(|topic| TopicProduced {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| PartitionProduced {
+                    error_message: message.clone(),
+                    ..PartitionProduced::refused(partition.index, error_code)
+                })
+                .collect(),
+        });
+        ProduceResponse { topics: topics.collect(), throttle_time_ms: 0 }
     }
 }

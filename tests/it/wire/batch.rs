@@ -218,6 +218,15 @@ proptest! {
 }
 
 #[test]
+fn only_one_whole_batch_gets_another_producer_id() {
+    let one = Made::default().v2();
+    let two = set(&[one.clone(), one.clone()]);
+    assert_eq!(with_producer_id(&two, 1).unwrap_err(), BatchError::MoreThanOne(one.len()));
+    assert_eq!(with_producer_id(&two.slice(..one.len() - 1), 1).unwrap_err(), BatchError::Truncated);
+    assert_eq!(with_producer_id(&Made::default().old(1).into(), 1).unwrap_err(), BatchError::Magic(1));
+}
+
+#[test]
 fn texts_of_errors_are_for_people() {
     assert_eq!(WireError::from(BatchError::Crc).to_string(), "the checksum of a record batch is wrong");
 }

@@ -208,7 +208,7 @@ proptest! {
         steps in proptest::collection::vec(0usize..700, 1..6),
     ) {
         let mut queue = VecDeque::new();
-        let mut expected = Vec::new();
+        let mut expected: Vec<u8> = Vec::new();
         for (n, sizes) in sizes.iter().enumerate() {
             let mut chain = Chain::new();
             for (at, size) in sizes.iter().enumerate() {

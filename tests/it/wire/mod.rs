@@ -7,4 +7,5 @@ mod data_path;
 mod filled;
 mod frame;
 mod made;
+mod reply;
 mod schema;

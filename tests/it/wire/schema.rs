@@ -101,6 +101,24 @@ fn nothing_allocates_from_a_count_or_length_on_the_wire() {
 }
 
 #[test]
+fn tagged_fields_are_counted_too() {
+    // ApiVersions v3: no error, no APIs, no throttling, then supported features (tag 0, an array) of so many bytes.
+    let answer = |content: &[u8]| {
+        let mut body = vec![0, 0, 1, 0, 0, 0, 0, 1, 0, content.len() as u8];
+        body.extend(content);
+        decode::response(18, 3, body.into()).map(|_| ())
+    };
+    let feature = b"\x02f\0\0\0\x02\0";
+    assert_eq!(answer(&[b"\x02", &feature[..]].concat()), Ok(()));
+    assert_eq!(answer(b"\xff\xff\xff\xff\x07"), Err(WireError::Count { count: 0x7fff_fffe, bytes: 0 }));
+    assert_eq!(answer(&[b"\x03", &feature[..]].concat()), Err(WireError::Count { count: 2, bytes: 7 }));
+    assert_eq!(answer(&[b"\x02", &feature[..], b"\0"].concat()), Err(WireError::Trailing(1)));
+    // Twice the same tag, which is an array each time.
+    let twice = [0, 0, 1, 0, 0, 0, 0, 2, 0, 1, 1, 0, 1, 1];
+    assert_eq!(decode::response(18, 3, twice.to_vec().into()).unwrap_err(), WireError::Tag { tag: 0 });
+}
+
+#[test]
 fn a_message_cut_at_any_byte_is_an_error() {
     each(|api, half, version| {
         let whole = Bytes::from(half.filled(api, version).body);
