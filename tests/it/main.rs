@@ -1,5 +1,6 @@
 //! Every test of the project, in one binary. Module by module:
 
+mod api;
 mod audit;
 mod config;
 mod control;
