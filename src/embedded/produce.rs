@@ -1,0 +1,123 @@
+//! Produce v3-13: exactly one v2 batch per partition, appended as it is.
+//! Left out: transactional batches (INVALID_TXN_STATE), waiting for a held high watermark with `acks=-1`.
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use kafka_protocol::error::ResponseError as E;
+use kafka_protocol::messages::produce_request::TopicProduceData;
+use kafka_protocol::messages::produce_response::{
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Call;
+use super::batch::Header;
+use super::faults::Produced;
+use super::log::Appended;
+use super::state::State;
+
+const ZSTD: i16 = 4;
+
+pub fn name_of(state: &State, topic: &TopicProduceData) -> Option<String> {
+    if topic.topic_id.is_nil() { Some(topic.name.to_string()) } else { state.topic_names.get(&topic.topic_id).cloned() }
+}
+
+/// `None`: `acks=0`. `Err`: `acks=0` and something went wrong, so the connection ends.
+pub fn produce(call: &Call, request: ProduceRequest, refuse: Option<i16>) -> Result<Option<ProduceResponse>> {
+    let acks = request.acks;
+    let mut response = ProduceResponse::default();
+    let mut failed = None;
+    for topic in request.topic_data {
+        let name = name_of(&call.shared.lock(), &topic);
+        let mut answer = TopicProduceResponse::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
+        for partition in topic.partition_data {
+            let records = partition.records.unwrap_or_default();
+            note(call, name.as_deref(), partition.index, &records);
+            let done = match (refuse.and_then(E::try_from_code), &name) {
+                (Some(code), _) => Err(code),
+                (None, None) => Err(E::UnknownTopicId),
+                (None, Some(name)) => append(call, name, partition.index, records, acks),
+            };
+            let mut part = PartitionProduceResponse::default().with_index(partition.index);
+            match done {
+                Ok((appended, log_start)) => {
+                    part.base_offset = appended.base_offset;
+                    part.log_append_time_ms = appended.log_append_time;
+                    part.log_start_offset = log_start;
+                }
+                Err(error) => {
+                    part.error_code = error.code();
+                    part.base_offset = -1;
+                    failed = Some(error);
+                    if error == E::NotLeaderOrFollower && call.version >= 10 {
+                        point_at_leader(call, name.as_deref(), &mut part, &mut response.node_endpoints);
+                    }
+                }
+            }
+            answer.partition_responses.push(part);
+        }
+        response.responses.push(answer);
+    }
+    match failed {
+        Some(error) if acks == 0 => bail!("acks=0 and {error}"),
+        _ if acks == 0 => Ok(None),
+        _ => Ok(Some(response)),
+    }
+}
+
+fn append(call: &Call, topic: &str, partition: i32, records: Bytes, acks: i16) -> Result<(Appended, i64), E> {
+    if !(-1..=1).contains(&acks) {
+        return Err(E::InvalidRequiredAcks);
+    }
+    let mut state = call.shared.lock();
+    let rules = state.topics.get(topic).ok_or(E::UnknownTopicOrPartition)?;
+    let min_in_sync = usize::try_from(rules.number("min.insync.replicas")).unwrap_or(1);
+    let rules = rules.rules(call.shared.spec.strict_first_sequence);
+    if call.version < 7 && Header::read(&records).is_some_and(|h| h.compression() == ZSTD) {
+        return Err(E::UnsupportedCompressionType);
+    }
+    let led = state.led(call.node, topic, partition, -1)?;
+    if acks == -1 && led.in_sync.len() < min_in_sync {
+        return Err(E::NotEnoughReplicas);
+    }
+    let appended = led.log.append(records, led.epoch, &rules, call.now_ms)?;
+    Ok((appended, led.log.start))
+}
+
+fn note(call: &Call, topic: Option<&str>, partition: i32, records: &[u8]) {
+    let (Some(topic), Some(h)) = (topic, Header::read(records)) else { return };
+    call.shared.faults.saw_batch(Produced {
+        topic: topic.to_owned(),
+        partition,
+        producer_id: h.producer_id,
+        producer_epoch: h.producer_epoch,
+        base_sequence: h.base_sequence,
+    });
+}
+
+/// KIP-951: who leads instead.
+fn point_at_leader(
+    call: &Call,
+    topic: Option<&str>,
+    part: &mut PartitionProduceResponse,
+    endpoints: &mut Vec<NodeEndpoint>,
+) {
+    let state = call.shared.lock();
+    let Some((leader, epoch)) = topic.and_then(|t| leader_of(&state, t, part.index)) else { return };
+    let node = &state.nodes[leader];
+    part.current_leader = LeaderIdAndEpoch::default().with_leader_id(node.id.into()).with_leader_epoch(epoch);
+    if endpoints.iter().all(|e| e.node_id != node.id) {
+        endpoints.push(
+            NodeEndpoint::default()
+                .with_node_id(node.id.into())
+                .with_host(StrBytes::from_string(node.host.clone()))
+                .with_port(i32::from(node.port)),
+        );
+    }
+}
+
+pub fn leader_of(state: &State, topic: &str, partition: i32) -> Option<(usize, i32)> {
+    let found = state.partition(topic, partition)?;
+    Some((found.leader?, found.epoch))
+}
