@@ -42,11 +42,13 @@ pub struct Voice {
     /// Set before the client is closed: what it logs from then on is its ordinary end.
     closing: AtomicBool,
     first_ack: OnceLock<Instant>,
+    /// The first record's fate is known.
+    pub warm: AtomicBool,
 }
 
 impl Voice {
     pub fn new(name: String, events: Sender<Event>, start: Instant, counters: Arc<Counters>) -> Arc<Self> {
-        let voice = Self { name, events, start, counters, closing: AtomicBool::new(false), first_ack: OnceLock::new() };
+        let voice = Self { name, events, start, counters, closing: AtomicBool::new(false), first_ack: OnceLock::new(), warm: AtomicBool::new(false) };
         voice.say(What::Ready { lib: Some(LIB.to_owned()) });
         Arc::new(voice)
     }
@@ -93,6 +95,8 @@ impl ClientContext for Speaking {
                 | RDKafkaLogLevel::Error
                 | RDKafkaLogLevel::Warning
         );
+        // CONFWARN speaks of the caller's own settings (`-X`), not of the cluster.
+        let loud = loud && facility != "CONFWARN";
         let level = if loud && !self.0.closing.load(Relaxed) { format!("{level:?}") } else { "INFO".to_owned() };
         self.0.say(What::Log { level, text: format!("{facility}: {text}") });
     }
@@ -115,6 +119,7 @@ impl ProducerContext for Speaking {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        self.0.warm.store(true, Relaxed);
         let (seq, id, key) = (sent.seq, sent.id, record::key(sent.key));
         match result {
             Ok(message) => {

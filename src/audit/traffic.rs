@@ -167,7 +167,6 @@ impl Traffic {
     fn start_producers(&mut self, start: Instant) -> Result<()> {
         let plan = &self.plan;
         let count = plan.producers.len() as u64;
-        let begin = Instant::now();
         for ((number, name), codec) in (0..).zip(plan.producer_names()).zip(&plan.producers) {
             let mut config = settings(&plan.bootstrap, &name, &[]);
             config.set("enable.idempotence", "true").set("acks", "all").set("compression.type", *codec);
@@ -186,7 +185,6 @@ impl Traffic {
                 topic: plan.topic.clone(),
                 records: plan.records / count + u64::from(number < plan.records % count),
                 every: Duration::from_secs_f64(count as f64 / plan.rate),
-                begin,
                 stopped,
                 patience: plan.patience,
             };
@@ -240,7 +238,6 @@ struct Writer {
     records: u64,
     /// Time between two records.
     every: Duration,
-    begin: Instant,
     stopped: Receiver<()>,
     patience: Duration,
 }
@@ -248,8 +245,9 @@ struct Writer {
 impl Writer {
     fn write(self) {
         let mut sent = 0;
+        let mut begin = Instant::now();
         'stream: for seq in 0..self.records {
-            let due = self.begin + Duration::from_secs_f64(self.every.as_secs_f64() * seq as f64);
+            let due = begin + Duration::from_secs_f64(self.every.as_secs_f64() * seq as f64);
             loop {
                 let early = due.saturating_duration_since(Instant::now());
                 if early.is_zero() {
@@ -262,12 +260,26 @@ impl Writer {
             }
             self.send(seq, due);
             sent += 1;
+            if seq == 0 {
+                self.warm_up();
+                begin = Instant::now();
+            }
         }
         // An error only says that some are left: their outcome, or its absence, is judged.
         let _ = self.producer.flush(self.patience);
         self.voice.closing();
         drop(self.producer); // its thread ends with the last delivery report
         self.voice.say(What::Done(Tally { sent: Some(sent), ..Tally::default() }));
+    }
+
+    /// The stream begins when the first record's fate is known: connections, metadata and producer id are there then.
+    fn warm_up(&self) {
+        let deadline = Instant::now() + self.patience;
+        while !self.voice.warm.load(Relaxed) && Instant::now() < deadline {
+            if let Err(RecvTimeoutError::Disconnected) = self.stopped.recv_timeout(Duration::from_millis(2)) {
+                return;
+            }
+        }
     }
 
     /// Hands one record over; a full queue is waited for, and the wait counts from when the record was due.
