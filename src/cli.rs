@@ -1,1 +1,193 @@
+//! The command line: what can be typed, and nothing of what it does. Commands that are not built yet are not offered.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::Address;
+use crate::control::protocol::What;
+use crate::ids::Side;
+
+#[derive(Debug, Parser)]
+#[command(name = "kafka-cutover", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// The proxy's control socket [default: ./kafka-cutover.sock if it is there, else /run/kafka-cutover/control.sock]
+    #[arg(long, global = true, env = "KAFKA_CUTOVER_SOCKET", value_name = "PATH", hide_env_values = true)]
+    pub socket: Option<PathBuf>,
+    /// How log lines look on stderr; what is logged is up to KAFKA_CUTOVER_LOG (info, kafka_cutover::seal=debug, …)
+    #[arg(long, global = true, env = "KAFKA_CUTOVER_LOG_FORMAT", value_enum, default_value = "human")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The proxy
+    Run(RunArgs),
+    /// The story, on embedded clusters or on those of a config
+    Demo(DemoArgs),
+    /// A playground until Ctrl-C: two embedded clusters behind the proxy
+    Sandbox(SandboxArgs),
+    /// Config and preflight against both clusters; changes nothing
+    Check(CheckArgs),
+    /// What the proxy and its migrations are doing
+    Status(StatusArgs),
+    /// Topics on the target, preflight
+    Prepare(PrepareArgs),
+    /// One step: move producers
+    Switch(SwitchArgs),
+    /// All steps of a migration's scheme, stopping at each guard
+    Cutover(CutoverArgs),
+    /// Audit traffic: counts lost, duplicated, reordered records
+    Canary(CanaryArgs),
+    /// Completions for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[arg(long, env = "KAFKA_CUTOVER_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    #[arg(long, value_enum, default_value = "all")]
+    pub scheme: DemoScheme,
+    /// Records to send
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub records: u64,
+    /// On the clusters of this config instead of embedded ones
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One line of JSON per scheme
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the demo's topics on the clusters
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Schemes that are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DemoScheme {
+    ProducersFirst,
+    All,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SandboxArgs {
+    #[arg(long, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    pub listen: Address,
+    /// Nodes of each embedded cluster
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    #[arg(long, env = "KAFKA_CUTOVER_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    pub migration: Option<String>,
+    #[arg(long)]
+    pub json: bool,
+    /// Every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PrepareArgs {
+    pub migration: String,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SwitchArgs {
+    pub migration: String,
+    #[arg(value_enum)]
+    pub what: What,
+    #[arg(long, value_enum, default_value = "target")]
+    pub to: To,
+    /// Go on over what an operator may overrule
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    Source,
+    Target,
+}
+
+impl From<To> for Side {
+    fn from(to: To) -> Side {
+        match to {
+            To::Source => Side::Source,
+            To::Target => Side::Target,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CutoverArgs {
+    pub migration: String,
+    /// Say what the next step would do
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CanaryArgs {
+    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
+    pub bootstrap: Vec<Address>,
+    #[arg(long)]
+    pub topic: String,
+    /// Records a second
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    /// A property of librdkafka; may be given several times
+    #[arg(short = 'X', value_name = "PROPERTY=VALUE", value_parser = property)]
+    pub properties: Vec<(String, String)>,
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the topic, if the canary made it
+    #[arg(long)]
+    pub keep: bool,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("PROPERTY=VALUE is needed".to_owned()),
+    }
+}

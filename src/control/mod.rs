@@ -1,1 +1,12 @@
+//! The operator: a Unix socket that speaks HTTP and JSON, and the command line behind it.
+//! The server knows nothing of the proxy: it has an [`Operator`], the proxy has the other ends.
 
+pub mod client;
+pub mod commands;
+pub mod protocol;
+pub mod render;
+pub mod server;
+
+pub use client::Client;
+pub use protocol::{Action, Ask, Command, Event, Operator, Outcome, Peer, Refusal, Status};
+pub use server::{ControlSocket, serve};

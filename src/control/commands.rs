@@ -1,0 +1,192 @@
+//! What each command of the command line does with the control socket.
+#![expect(clippy::disallowed_methods, reason = "io: waits between two looks at the status, prints")]
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::protocol::{
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, PrepareBody, Refusal, SwitchBody, What,
+};
+use super::render;
+use crate::cli::{CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs};
+use crate::ids::Side;
+
+/// Refused or failed: exit code 1, one line.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Failed(pub String);
+
+impl From<ClientError> for Failed {
+    fn from(e: ClientError) -> Self {
+        match e {
+            ClientError::Refused(refusal) => Self(render::refusal(&refusal)),
+            other => Self(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(e: std::io::Error) -> Self {
+        Self(format!("standard output: {e}"))
+    }
+}
+
+pub async fn status(client: &Client, args: &StatusArgs) -> Result<(), Failed> {
+    loop {
+        let mut status = client.status().await?;
+        if let Some(name) = &args.migration
+            && !status.migrations.iter().any(|m| m.name == *name)
+        {
+            let known = status.migrations.iter().map(|m| m.name.as_str());
+            return Err(ClientError::from(Refusal::unknown_migration(name, known)).into());
+        }
+        if args.json {
+            status.migrations.retain(|m| args.migration.as_ref().is_none_or(|name| m.name == *name));
+            json(&status)?;
+        } else {
+            let terminal = std::io::stdout().is_terminal();
+            // Home and clear, so that the table stays in its place.
+            let clear = if args.watch && terminal { "\x1b[H\x1b[2J" } else { "" };
+            out(&format!("{clear}{}", render::status(&status, args.migration.as_deref(), terminal)))?;
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub async fn prepare(client: &Client, args: &PrepareArgs) -> Result<(), Failed> {
+    let body = PrepareBody { expect_step: None, dry_run: args.dry_run };
+    let outcome = with_spinner("preparing", client.prepare(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+pub async fn switch(client: &Client, args: &SwitchArgs) -> Result<(), Failed> {
+    let body = SwitchBody {
+        what: args.what,
+        to: args.to.into(),
+        force: args.force,
+        expect_step: None,
+        dry_run: args.dry_run,
+    };
+    let outcome = with_spinner("switching producers", client.switch(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+/// One call per step, each with the step that was seen: a lost terminal stops at the next one, and two that run at
+/// once do not run a step twice.
+pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> {
+    if args.dry_run {
+        return rehearse(client, &args.migration).await;
+    }
+    let mut confirmed = args.yes;
+    let mut last = None;
+    loop {
+        let now = client.migration(&args.migration).await?;
+        if last.as_ref() == Some(&now.step) {
+            return Err(Failed(format!("{}: still at step `{}` after it was run", now.name, now.step)));
+        }
+        let Some(next) = now.next.as_deref() else {
+            return out(&format!("{}: at step `{}`, nothing is left to do\n", now.name, now.step));
+        };
+        if !matches!(next, NEXT_PREPARE | NEXT_SWITCH_PRODUCERS) {
+            let text = format!("{}: at step `{}`; next is `{next}`, which is not built yet\n", now.name, now.step);
+            return out(&text);
+        }
+        guard(&now, next)?;
+        if !confirmed {
+            confirm(&now, next)?;
+            confirmed = true;
+        }
+        let outcome = step(client, &now, next).await?;
+        out(&render::outcome(&outcome))?;
+        last = Some(now.step);
+    }
+}
+
+async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
+    let now = client.migration(name).await?;
+    let outcome = match now.next.as_deref() {
+        Some(NEXT_PREPARE) => {
+            client.prepare(name, &PrepareBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
+        }
+        Some(NEXT_SWITCH_PRODUCERS) => client.switch(name, &to_target(&now, true)).await?,
+        next => {
+            let next = next.unwrap_or("nothing");
+            return out(&format!("{name}: at step `{}`; next is {next}: nothing to run\n", now.step));
+        }
+    };
+    out(&render::outcome(&outcome))
+}
+
+async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outcome, Failed> {
+    let name = &now.name;
+    let outcome = if next == NEXT_PREPARE {
+        let body = PrepareBody { dry_run: false, expect_step: Some(now.step.clone()) };
+        with_spinner("preparing", client.prepare(name, &body)).await?
+    } else {
+        with_spinner("switching producers", client.switch(name, &to_target(now, false))).await?
+    };
+    Ok(outcome)
+}
+
+fn to_target(now: &MigrationStatus, dry_run: bool) -> SwitchBody {
+    SwitchBody {
+        what: What::Producers,
+        to: Side::Target,
+        force: false,
+        expect_step: Some(now.step.clone()),
+        dry_run,
+    }
+}
+
+fn guard(now: &MigrationStatus, next: &str) -> Result<(), Failed> {
+    if now.guard.ok {
+        return Ok(());
+    }
+    let reason = now.guard.reason.as_deref().unwrap_or("no reason given");
+    Err(Failed(format!("{}: `{next}` may not run yet: {reason}; run `cutover` again once it may", now.name)))
+}
+
+fn confirm(now: &MigrationStatus, next: &str) -> Result<(), Failed> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failed("this is no terminal to ask at: give --yes to go on without".to_owned()));
+    }
+    let question = format!("cut over {} ({} topics), beginning with `{next}`? [y/N] ", now.name, now.topics.len());
+    std::io::stderr().write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failed("not confirmed".to_owned())) }
+}
+
+/// Progress goes to stderr; where that is no terminal the bar is silent.
+async fn with_spinner<T>(what: &str, call: impl Future<Output = T>) -> T {
+    let bar = ProgressBar::new_spinner();
+    bar.set_message(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let done = call.await;
+    bar.finish_and_clear();
+    done
+}
+
+fn tell(outcome: &Outcome, as_json: bool) -> Result<(), Failed> {
+    if as_json { json(outcome) } else { out(&render::outcome(outcome)) }
+}
+
+fn json(value: &impl Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string(value).map_err(|e| Failed(e.to_string()))?;
+    out(&format!("{text}\n"))
+}
+
+fn out(text: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Answers for people: tables and lines. Pure; whether there is colour is the caller's to know.
+
+use comfy_table::{Cell, Color, Table, presets};
+
+use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, Status};
+
+pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
+    let ready = if status.proxy.ready { "ready" } else { "not ready" };
+    let mut text = format!("kafka-cutover {}, {ready}\n", status.proxy.version);
+    text.push_str(&cluster("source", &status.clusters.source));
+    text.push_str(&cluster("target", &status.clusters.target));
+    let shown: Vec<_> = status.migrations.iter().filter(|m| only.is_none_or(|name| m.name == name)).collect();
+    if shown.is_empty() {
+        text.push_str("\nno migration\n");
+        return text;
+    }
+    let mut table = table(colour);
+    table.set_header(["migration", "scheme", "step", "next", "topics", "partitions", "held", "stragglers"]);
+    for m in &shown {
+        let mut stragglers = Cell::new(m.stragglers);
+        if colour && m.stragglers > 0 {
+            stragglers = stragglers.fg(Color::Red);
+        }
+        table.add_row([
+            Cell::new(&m.name),
+            Cell::new(m.scheme),
+            Cell::new(&m.step),
+            next(m, colour),
+            Cell::new(m.topics.len()),
+            Cell::new(m.partitions),
+            Cell::new(m.hold_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"))),
+            stragglers,
+        ]);
+    }
+    text.push_str(&format!("\n{table}\n"));
+    for m in &shown {
+        if let (Some(next), Some(reason), false) = (&m.next, &m.guard.reason, m.guard.ok) {
+            text.push_str(&format!("{}: {next} waits: {reason}\n", m.name));
+        }
+    }
+    if only.is_some() {
+        shown.iter().for_each(|m| text.push_str(&details(m, colour)));
+    }
+    text
+}
+
+fn cluster(name: &str, cluster: &ClusterStatus) -> String {
+    let id = cluster.id.as_deref().unwrap_or("unknown");
+    let reachable = if cluster.reachable { "reachable" } else { "NOT REACHABLE" };
+    format!("{name}  {id}  {reachable}\n")
+}
+
+fn next(m: &MigrationStatus, colour: bool) -> Cell {
+    let cell = Cell::new(m.next.as_deref().unwrap_or("-"));
+    match (&m.next, m.guard.ok) {
+        (Some(_), true) if colour => cell.fg(Color::Green),
+        (Some(_), false) if colour => cell.fg(Color::Yellow),
+        _ => cell,
+    }
+}
+
+fn details(m: &MigrationStatus, colour: bool) -> String {
+    let mut text = format!("topics: {}\n", m.topics.join(", "));
+    if let Some(at) = &m.sealed_at {
+        text.push_str(&format!("sealed at: {at}\n"));
+    }
+    if !m.groups.is_empty() {
+        let mut table = table(colour);
+        table.set_header(["group", "home", "state", "behind the seam"]);
+        for g in &m.groups {
+            let behind = g.behind.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            table.add_row([g.id.clone(), g.home.to_string(), g.state.clone(), behind]);
+        }
+        text.push_str(&format!("{table}\n"));
+    }
+    text
+}
+
+fn table(colour: bool) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    if colour {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
+    table
+}
+
+pub fn outcome(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for line in &outcome.done {
+        text.push_str(line);
+        text.push('\n');
+    }
+    let held = outcome.hold_ms.map_or_else(String::new, |ms| format!(", produce held for {ms} ms"));
+    if outcome.dry_run {
+        text.push_str(&format!("{}: dry run, nothing changed; at step `{}`\n", outcome.migration, outcome.step));
+    } else {
+        text.push_str(&format!("{}: at step `{}`{held}\n", outcome.migration, outcome.step));
+    }
+    text
+}
+
+/// One line, with what to do.
+pub fn refusal(refusal: &Refusal) -> String {
+    let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if refusal.hint.is_empty() {
+        line(&refusal.message)
+    } else {
+        format!("{}; {}", line(&refusal.message), line(&refusal.hint))
+    }
+}
