@@ -31,10 +31,11 @@ impl Admin {
 
     /// How many partitions a topic has; `None` if there is no such topic.
     pub fn partitions(&self, topic: &str) -> Result<Option<usize>> {
+        // All topics: asked for one by name, a broker may make it.
         let metadata = self
             .client
             .inner()
-            .fetch_metadata(Some(topic), PATIENCE)
+            .fetch_metadata(None, PATIENCE)
             .with_context(|| format!("no metadata from {}", self.bootstrap))?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
         Ok(found.map(|t| t.partitions().len()).filter(|n| *n > 0))

@@ -48,7 +48,15 @@ pub struct Voice {
 
 impl Voice {
     pub fn new(name: String, events: Sender<Event>, start: Instant, counters: Arc<Counters>) -> Arc<Self> {
-        let voice = Self { name, events, start, counters, closing: AtomicBool::new(false), first_ack: OnceLock::new(), warm: AtomicBool::new(false) };
+        let voice = Self {
+            name,
+            events,
+            start,
+            counters,
+            closing: AtomicBool::new(false),
+            first_ack: OnceLock::new(),
+            warm: AtomicBool::new(false),
+        };
         voice.say(What::Ready { lib: Some(LIB.to_owned()) });
         Arc::new(voice)
     }

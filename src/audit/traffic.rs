@@ -120,9 +120,14 @@ impl Traffic {
             plan,
         };
         let start = Instant::now();
-        traffic.start_group(start)?;
-        traffic.start_producers(start)?;
-        Ok(traffic)
+        match traffic.start_group(start).and_then(|()| traffic.start_producers(start)) {
+            Ok(()) => Ok(traffic),
+            Err(error) => {
+                // The threads that run already end by themselves.
+                traffic.reading_ends.store(true, Relaxed);
+                Err(error)
+            }
+        }
     }
 
     fn start_group(&mut self, start: Instant) -> Result<()> {
@@ -157,7 +162,6 @@ impl Traffic {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                self.reading_ends.store(true, Relaxed);
                 bail!("the consumer group did not come together: partitions per member {counts:?}");
             }
             std::thread::sleep(step);

@@ -7,7 +7,7 @@
 pub mod operator;
 #[cfg(feature = "librdkafka")]
 mod progress;
-mod sandbox;
+pub mod sandbox;
 mod scratch;
 #[cfg(feature = "librdkafka")]
 pub mod stage;

@@ -1,5 +1,4 @@
 //! A directory for one play's state and socket, gone when the play is over.
-#![expect(clippy::disallowed_methods, reason = "io: makes and removes a directory")]
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

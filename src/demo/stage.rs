@@ -56,8 +56,13 @@ impl Stage {
         };
         let admins = [admin(Side::Source)?, admin(Side::Target)?];
         let stage = Self { config, group: topic.clone(), topic, admins, reach, _clusters: clusters, _scratch: scratch };
-        stage.admin(Side::Source).create(&stage.topic, PARTITIONS as i32)?;
-        Ok(stage)
+        match stage.admin(Side::Source).create(&stage.topic, PARTITIONS as i32) {
+            Ok(()) => Ok(stage),
+            Err(error) => {
+                let _ = stage.sweep(); // the first error is the one to tell
+                Err(error)
+            }
+        }
     }
 
     pub fn admin(&self, side: Side) -> &Admin {

@@ -78,13 +78,7 @@ fn behind_the_proxy(stage: &Stage, scheme: Scheme, records: u64) -> Result<Outco
 }
 
 /// The stream itself, through whatever bootstrap, with whatever happens in its middle.
-pub fn stream(
-    stage: &Stage,
-    bootstrap: &str,
-    scheme: Scheme,
-    records: u64,
-    cutover: &dyn Cutover,
-) -> Result<Outcome> {
+pub fn stream(stage: &Stage, bootstrap: &str, scheme: Scheme, records: u64, cutover: &dyn Cutover) -> Result<Outcome> {
     let rate = RATE.min(records as f64 / AT_LEAST);
     let plan = Plan {
         bootstrap: bootstrap.to_owned(),
@@ -135,17 +129,23 @@ pub fn stream(
             stage.admin(side).read(&stage.topic, dump).with_context(|| format!("reading the {side}"))?;
         }
         Ok(())
-    })?;
+    });
     if let Some(error) = failed {
         return Err(error);
     }
+    let verdict = verdict?;
     if acts.peek().is_some() {
         bail!("the stream ended before the switch");
     }
     outcome(stage, scheme, &verdict, &counters)
 }
 
-fn outcome(stage: &Stage, scheme: Scheme, verdict: &crate::audit::Verdict, counters: &Arc<Counters>) -> Result<Outcome> {
+fn outcome(
+    stage: &Stage,
+    scheme: Scheme,
+    verdict: &crate::audit::Verdict,
+    counters: &Arc<Counters>,
+) -> Result<Outcome> {
     let mut outcome = Outcome::new(verdict, counters.pause_us.load(Relaxed));
     outcome.scheme = Some(scheme.name().to_owned());
     outcome.source_records = Some(stage.admin(Side::Source).records(&stage.topic)?);
@@ -153,16 +153,17 @@ fn outcome(stage: &Stage, scheme: Scheme, verdict: &crate::audit::Verdict, count
     Ok(outcome)
 }
 
-/// Set at Ctrl-C: the play ends early and the stage is swept.
+/// Set at Ctrl-C: the play ends early and the stage is swept. A second Ctrl-C ends the process at once.
 fn interrupts() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
     let listen = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if let Ok(runtime) = runtime
-            && runtime.block_on(tokio::signal::ctrl_c()).is_ok()
-        {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
             set.store(true, Relaxed);
+            if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+                std::process::exit(1);
+            }
         }
     };
     // Without it Ctrl-C ends the process at once, and topics stay: no reason not to play.

@@ -28,7 +28,7 @@ struct Story {
 }
 
 fn id_of(producer: usize, seq: u64) -> u64 {
-    (producer as u64 + 1) << 32 | (seq + 7) * 1_000_003
+    ((producer as u64 + 1) << 32) | ((seq + 7) * 1_000_003)
 }
 
 impl Story {

@@ -1,15 +1,24 @@
 //! The demo, the canary and their traffic: a clean run is judged clean, a run that was interfered with is not.
 #![cfg(feature = "librdkafka")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kafka_cutover::audit::admin::Admin;
-use kafka_cutover::audit::canary::{CanaryArgs, canary};
+use kafka_cutover::audit::canary::canary;
 use kafka_cutover::audit::traffic::{Plan, Traffic};
 use kafka_cutover::audit::{Class, Verdict};
+use kafka_cutover::cli::{CanaryArgs, DemoArgs, DemoScheme, SandboxArgs};
+use kafka_cutover::config::Scheme;
+use kafka_cutover::demo::sandbox::Sandbox;
+use kafka_cutover::demo::stage::{PARTITIONS, Stage};
+use kafka_cutover::demo::story::{self, Cutover, stream};
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
 use kafka_cutover::ids::Side;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 const RECORDS: u64 = 3000;
@@ -102,11 +111,11 @@ fn records_that_vanish_behind_the_readers_are_found() {
     assert_eq!((verdict.lost, verdict.count(Class::LostWrite)), (gone, gone));
 }
 
-fn canary_args(bootstrap: String, topic: Option<&str>) -> CanaryArgs {
+fn canary_args(bootstrap: &str, topic: &str) -> CanaryArgs {
     CanaryArgs {
-        bootstrap,
-        topic: topic.map(str::to_owned),
-        rate: 2000.0,
+        bootstrap: bootstrap.split(',').map(|a| a.parse().expect("an address")).collect(),
+        topic: topic.to_owned(),
+        rate: 2000,
         duration: Duration::from_millis(500),
         properties: vec![("linger.ms".into(), "1".into())],
         json: true,
@@ -117,26 +126,17 @@ fn canary_args(bootstrap: String, topic: Option<&str>) -> CanaryArgs {
 #[test]
 fn a_canary_makes_its_topic_and_leaves_nothing() {
     let (cluster, bootstrap) = embedded(1);
-    let outcome = canary(canary_args(bootstrap, None)).expect("a canary");
+    let outcome = canary(&canary_args(&bootstrap, "fresh")).expect("a canary");
     assert!(outcome.ok(), "{outcome:?}");
     let line: serde_json::Value = serde_json::from_str(&outcome.json()).expect("one line of JSON");
     assert_eq!((&line["records_sent"], &line["records_received"]), (&1000.into(), &1000.into()));
-    let keys: Vec<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();
-    let mut agreed = vec![
-        "records_sent",
-        "records_received",
-        "lost",
-        "duplicated",
-        "reordered",
-        "client_errors",
-        "produce_pause_ms",
-        "result",
-    ];
-    agreed.sort_unstable();
+    let keys: BTreeSet<&str> = line.as_object().expect("an object").keys().map(String::as_str).collect();
+    let counts = ["records_sent", "records_received", "lost", "duplicated", "reordered", "client_errors"];
+    let agreed: BTreeSet<&str> = counts.into_iter().chain(["produce_pause_ms", "result"]).collect();
     assert_eq!(keys, agreed);
     assert!(line["produce_pause_ms"]["max"].as_f64().is_some_and(|ms| ms > 0.0));
-    assert_eq!(cluster.topics().iter().filter(|t| t.starts_with("kafka-cutover-demo-")).count(), 0);
-    assert_eq!(cluster.groups().iter().filter(|g| g.starts_with("kafka-cutover-demo-")).count(), 0);
+    assert!(!cluster.topics().contains(&"fresh".to_owned()), "{:?}", cluster.topics());
+    assert_eq!(cluster.groups(), Vec::<String>::new());
 }
 
 /// On a topic that is there already the canary passes over what others wrote, and leaves the topic.
@@ -145,9 +145,105 @@ fn a_canary_shares_a_topic() {
     let (cluster, bootstrap) = embedded(1);
     cluster.create_topic("orders", 2, &[]).expect("a topic");
     for _ in 0..2 {
-        let outcome = canary(canary_args(bootstrap.clone(), Some("orders"))).expect("a canary");
+        let outcome = canary(&canary_args(&bootstrap, "orders")).expect("a canary");
         assert!(outcome.ok(), "{outcome:?}");
         assert_eq!((outcome.records_sent, outcome.records_received), (1000, 1000));
     }
     assert!(cluster.topics().contains(&"orders".to_owned()));
+}
+
+/// An operator that may do anything but move producers.
+struct Scripted<'a> {
+    acts: std::cell::RefCell<Vec<String>>,
+    switch: &'a dyn Fn() -> anyhow::Result<()>,
+}
+
+impl Cutover for Scripted<'_> {
+    fn prepare(&self, migration: &str) -> anyhow::Result<String> {
+        self.acts.borrow_mut().push(format!("prepare {migration}"));
+        Ok(String::new())
+    }
+
+    fn switch(&self, migration: &str) -> anyhow::Result<String> {
+        self.acts.borrow_mut().push(format!("switch {migration}"));
+        (self.switch)()?;
+        Ok(String::new())
+    }
+}
+
+fn play(
+    switch: &dyn Fn(&Stage) -> anyhow::Result<()>,
+) -> (Stage, anyhow::Result<kafka_cutover::audit::Outcome>, Vec<String>) {
+    let stage = Stage::set(None, Scheme::ProducersFirst).expect("a stage");
+    let scripted = Scripted { acts: Default::default(), switch: &|| switch(&stage) };
+    let bootstrap = stage.bootstrap(Side::Source).to_owned();
+    let outcome = stream(&stage, &bootstrap, Scheme::ProducersFirst, 4000, &scripted);
+    let acts = scripted.acts.take();
+    (stage, outcome, acts)
+}
+
+/// Straight to the source, where nothing moves: the story, its order and its numbers.
+#[test]
+fn the_story_without_a_proxy() {
+    let (stage, outcome, acts) = play(&|_| Ok(()));
+    let outcome = outcome.expect("played");
+    assert!(outcome.ok(), "{outcome:?}");
+    assert_eq!(acts, ["prepare producers-first", "switch producers-first"]);
+    assert_eq!((outcome.source_records, outcome.target_records), (Some(4000), Some(0)));
+    let line: serde_json::Value = serde_json::from_str(&outcome.json()).expect("one line of JSON");
+    assert_eq!(line["scheme"], "producers-first");
+    assert_eq!(line["result"], "ok");
+    stage.sweep().expect("swept");
+    assert_eq!(stage.admin(Side::Source).partitions(&stage.topic).expect("metadata"), None);
+}
+
+/// The first of each partition go when they have long been read: only the clusters' own logs can tell.
+#[test]
+fn a_switch_that_loses_records_fails_the_story() {
+    const GONE: i64 = 10;
+    let (_stage, outcome, _) = play(&|stage| {
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS as i32 {
+            all.add_partition_offset(&stage.topic, partition, Offset::Offset(GONE))?;
+        }
+        let admin: AdminClient<_> =
+            ClientConfig::new().set("bootstrap.servers", stage.bootstrap(Side::Source)).create()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let deleted = runtime.block_on(admin.delete_records(&all, &AdminOptions::new()))?;
+        deleted.elements().iter().try_for_each(|e| Ok(e.error()?))
+    });
+    let outcome = outcome.expect("played");
+    assert_eq!(outcome.result, "failed");
+    assert_eq!(outcome.lost, GONE as u64 * PARTITIONS as u64, "{outcome:?}");
+}
+
+#[test]
+fn a_refused_switch_ends_the_story() {
+    let (stage, outcome, _) = play(&|_| anyhow::bail!("the guard says no"));
+    assert!(format!("{:#}", outcome.expect_err("refused")).contains("the guard says no"));
+    stage.sweep().expect("swept");
+}
+
+#[test]
+#[ignore = "needs the proxy"]
+fn the_demo_moves_live_traffic() {
+    let args = DemoArgs { scheme: DemoScheme::All, records: 20_000, config: None, json: true, keep: false };
+    let outcome = story::play(&args, Scheme::ProducersFirst).expect("played");
+    assert!(outcome.ok(), "{outcome:?}");
+    assert_eq!((outcome.records_sent, outcome.records_received), (20_000, 20_000));
+    let (source, target) = (outcome.source_records.expect("counted"), outcome.target_records.expect("counted"));
+    assert!(source > 0 && target > 0 && source + target == 20_000, "{source} + {target}");
+}
+
+#[test]
+#[ignore = "needs the proxy"]
+fn the_sandbox_takes_traffic() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let args = SandboxArgs { listen: "127.0.0.1:0".parse().expect("an address"), nodes: 2 };
+    let sandbox = Sandbox::start(&args, Some(&dir.path().join("s.sock"))).expect("a sandbox");
+    let bootstrap = sandbox.proxy.listeners[0].to_string();
+    assert!(sandbox.guide().contains(&bootstrap));
+    let outcome = canary(&canary_args(&bootstrap, "pf-orders")).expect("a canary");
+    assert!(outcome.ok(), "{outcome:?}");
+    sandbox.stop();
 }
