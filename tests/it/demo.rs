@@ -247,3 +247,38 @@ fn the_sandbox_takes_traffic() {
     assert!(outcome.ok(), "{outcome:?}");
     sandbox.stop();
 }
+
+/// On clusters of the user's: theirs are the clusters and listeners, everything else is the demo's own, and goes.
+#[test]
+fn a_config_gives_the_clusters_and_nothing_else() {
+    let (source, at_source) = embedded(1);
+    let (target, at_target) = embedded(1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("config.yaml");
+    let text = format!(
+        "source: {{ bootstrap: ['{at_source}'] }}\ntarget: {{ bootstrap: ['{at_target}'] }}\n\
+         listeners: [{{ bind: 127.0.0.1:0 }}]\nname: production\nstate: {{ dir: /var/lib/precious }}\n\
+         control: {{ socket: /run/precious.sock }}\nmigrations: [{{ name: orders, topics: [orders], scheme: producers-first }}]\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let stage = Stage::set(Some(&file), Scheme::ProducersFirst).expect("a stage");
+    assert_ne!(stage.config.name, "production");
+    assert!(!stage.config.state.dir.starts_with("/var"), "{:?}", stage.config.state.dir);
+    assert!(!stage.config.control.socket.starts_with("/run"), "{:?}", stage.config.control.socket);
+    assert_eq!(stage.config.migrations.len(), 1);
+    assert!(stage.config.migrations[0].matches(&stage.topic) && !stage.config.migrations[0].matches("orders"));
+    assert_eq!(source.topics(), [stage.topic.clone()]);
+    assert!(stage.topic.starts_with("kafka-cutover-demo-"));
+
+    // What the proxy would have left by now.
+    for cluster in [&source, &target] {
+        cluster.create_topic(&format!("__kafka_cutover.{}", stage.config.name), 1, &[]).expect("a marker topic");
+    }
+    target.create_topic(&stage.topic, 1, &[]).expect("the prepared topic");
+    source.create_topic("orders", 1, &[]).expect("the user's topic");
+    stage.sweep().expect("swept");
+    assert_eq!((source.topics(), target.topics()), (vec!["orders".to_owned()], vec![]));
+    let state = stage.config.state.dir.parent().expect("a directory").to_owned();
+    drop(stage);
+    assert!(!state.exists());
+}
