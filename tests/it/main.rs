@@ -4,6 +4,7 @@ mod api;
 mod audit;
 mod config;
 mod control;
+mod demo;
 mod embedded;
 mod guards;
 mod monitor;
