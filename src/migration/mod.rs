@@ -1,1 +1,6 @@
+//! 7. The operator's unit: what a migration may do next, and doing it.
 
+pub mod identity;
+pub mod operate;
+pub mod scheme;
+pub mod status;
