@@ -50,7 +50,7 @@ impl Operator {
         switched.with_context(|| format!("switching the producers of {migration}"))
     }
 
-    pub fn stop(self) {
-        self.proxy.stop();
+    pub fn stop(self) -> Result<()> {
+        self.proxy.stop()
     }
 }

@@ -80,8 +80,8 @@ Ctrl-C ends it; nothing is kept.",
         )
     }
 
-    pub fn stop(self) {
-        self.proxy.stop();
+    pub fn stop(self) -> Result<()> {
+        self.proxy.stop()
     }
 }
 
@@ -91,7 +91,7 @@ pub fn sandbox(args: &SandboxArgs, socket: Option<&Path>) -> Result<()> {
     let sandbox = Sandbox::start(args, socket)?;
     println!("{}", sandbox.guide());
     let interrupted = runtime.block_on(tokio::signal::ctrl_c());
-    sandbox.stop();
+    sandbox.stop()?;
     interrupted.context("waiting for Ctrl-C")
 }
 

@@ -68,7 +68,7 @@ fn behind_the_proxy(stage: &Stage, scheme: Scheme, records: u64) -> Result<Outco
         Some(bound) => stream(stage, &local(*bound).to_string(), scheme, records, &operator),
         None => bail!("the proxy has no listener"),
     };
-    operator.stop();
+    operator.stop()?;
     let mut outcome = outcome?;
     // The play is about a cutover in mid-stream: both sides have a part, or there was none.
     if outcome.source_records == Some(0) || outcome.target_records == Some(0) {

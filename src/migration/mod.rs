@@ -1,6 +1,8 @@
 //! 7. The operator's unit: what a migration may do next, and doing it.
 
 pub mod identity;
+pub mod marker;
 pub mod operate;
 pub mod scheme;
 pub mod status;
+pub mod topics;

@@ -15,7 +15,6 @@ use super::reading::{self, Judged, Known, Reading};
 use super::{refuse, settle};
 use crate::clock;
 use crate::control::protocol::Refusal;
-use crate::crash_point;
 use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, LATEST, Native, Side, TopicPartition};
 use crate::migration::marker;
 use crate::monitor::metrics::HoldOutcome;
@@ -83,7 +82,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     shared.metrics.hold_duration.record(Duration::from_millis(hold_ms).as_secs_f64());
     match outcome {
         Ok(maps) => {
-            crash_point!("seal.committed");
+            crate::crash_point!("seal.committed");
             let state = store.state();
             for ((partition, map), (_, live)) in maps.iter().zip(&lives) {
                 if let Some(history) = state.partition(partition) {
@@ -91,9 +90,9 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
                 }
                 live.unknowns().clear();
             }
-            crash_point!("seal.published");
+            crate::crash_point!("seal.published");
             hold::release(shared, &maps);
-            crash_point!("seal.released");
+            crate::crash_point!("seal.released");
             shared.metrics.holds.of(HoldOutcome::Sealed).increment(1);
             shared.metrics.seal_duration.record(started.elapsed().as_secs_f64());
             Ok(Sealed { hold_ms, partitions: maps.len() })
@@ -161,11 +160,11 @@ impl Work<'_> {
     /// Steps 1 to 5. After `Ok` the seal is committed.
     async fn under(&self, hold: &mut Hold<'_>, workers: &[Sync], views: &Views) -> Result<Maps, Failed> {
         hold.acknowledged(workers).await?;
-        crash_point!("seal.held");
+        crate::crash_point!("seal.held");
         hold.within(self.settle(&views.0)).await??;
-        crash_point!("seal.settled");
+        crate::crash_point!("seal.settled");
         let details = hold.within(self.read(views)).await??;
-        crash_point!("seal.read");
+        crate::crash_point!("seal.read");
         self.persist(hold, details, views).await
     }
 
@@ -303,7 +302,7 @@ impl Work<'_> {
         let mut events: Vec<Event> = vec![intent];
         events.extend(details.into_iter().map(Event::SealDetail));
         self.append(events).await?;
-        crash_point!("seal.intent");
+        crate::crash_point!("seal.intent");
         if let Err(refusal) = self.mark(hold, views).await {
             let why = refusal.message.clone();
             self.append(vec![Event::SealUndone { migration: self.migration.to_owned(), number, why }]).await?;
@@ -311,7 +310,7 @@ impl Work<'_> {
             drop(join_all(self.marks(views)).await);
             return Err(Failed::Refused(refusal));
         }
-        crash_point!("seal.before-commit");
+        crate::crash_point!("seal.before-commit");
         let commit = Event::SealCommit {
             migration: self.migration.to_owned(),
             number,
@@ -347,7 +346,7 @@ impl Work<'_> {
             if let (Some(first), Some(second)) = (first, second) {
                 if cfg!(feature = "crash-points") {
                     first.await?;
-                    crash_point!("seal.marker-one");
+                    crate::crash_point!("seal.marker-one");
                     second.await?;
                 } else {
                     let (a, b) = join(first, second).await;
@@ -357,7 +356,7 @@ impl Work<'_> {
             Ok::<(), AdminError>(())
         };
         let marked = hold.within(both).await?;
-        crash_point!("seal.marked");
+        crate::crash_point!("seal.marked");
         marked.map_err(|e| refuse("marker_not_written", e.to_string(), "nothing was changed; try again"))
     }
 
@@ -368,7 +367,7 @@ impl Work<'_> {
         self.shared.metrics.journal_appends.increment(1);
         match done {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error @ StoreError::Unknown { .. })) => Err(Failed::Fatal(error)),
+            Ok(Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned))) => Err(Failed::Fatal(error)),
             Ok(Err(error)) => Err(refuse("journal", error.to_string(), "mend the state directory, then try again").into()),
             Err(_) => Err(refuse("journal", "the journal's writer was stopped", "try again").into()),
         }
