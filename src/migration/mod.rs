@@ -1,1 +1,6 @@
 
+
+pub mod marker;
+pub mod record;
+pub mod seed;
+pub mod topics;
