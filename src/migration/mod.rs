@@ -3,6 +3,8 @@
 pub mod identity;
 pub mod marker;
 pub mod operate;
+pub mod record;
 pub mod scheme;
+pub mod seed;
 pub mod status;
 pub mod topics;

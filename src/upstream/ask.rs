@@ -1,7 +1,7 @@
 //! Typed questions to a cluster, over [`Admin`]: what the seal, `prepare`, preflight and the markers need to know or to change.
 //!
 //! * [`offsets`]: where logs begin and end. * [`producers`]: who has written. * [`data`]: one batch in, one read out.
-//! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to.
+//! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to. * [`described`]: topics by name.
 //!
 //! A question is asked once, of the leaders that the given view names. [`settled`] asks again with a fresh look while the answers
 //! are passing ones, until a deadline.
@@ -9,12 +9,14 @@
 
 pub mod configs;
 pub mod data;
+pub mod described;
 pub mod offsets;
 pub mod producers;
 pub mod topics;
 
 pub use configs::{TopicConfig, describe_broker_config, describe_topic_configs};
 pub use data::{fetch_raw, produce_raw};
+pub use described::{TopicDescribed, describe_topics};
 pub use offsets::{LogOffset, list_offsets};
 pub use producers::{ProducerState, describe_producers};
 pub use topics::{NewTopic, TopicDone, TopicRefused, create_topics, delete_records, delete_topics, validate_topics};
@@ -66,7 +68,9 @@ pub async fn settled<T>(
             return Ok(answers);
         }
         if !pause(deadline).await {
-            open.into_iter().for_each(|tp| drop(answers.entry(tp).or_insert(Err(code::REQUEST_TIMED_OUT))));
+            for tp in open {
+                answers.entry(tp).or_insert(Err(code::REQUEST_TIMED_OUT));
+            }
             return failed.map_or(Ok(answers), Err);
         }
         match discovery::look(admin, &view.broker_list()).await {
