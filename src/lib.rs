@@ -42,7 +42,6 @@
 //! Who reads a clock, a socket or a disk says so at the head of its file: `grep -r 'reason = "io:' src` lists them.
 
 pub mod clock;
-pub mod clock;
 #[macro_use]
 pub mod crash; // `crash_point!`: nothing, but in tests
 pub mod error;
