@@ -9,5 +9,7 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod real;
 mod store;
+mod support;
 mod wire;
