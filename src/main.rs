@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use kafka_cutover::cli::{Cli, Command, LogFormat};
 use kafka_cutover::config::{self, Config};
 use kafka_cutover::control::{Client, commands};
+use kafka_cutover::preflight;
 use tracing_subscriber::EnvFilter;
 
 /// What ends the program, by exit code.
@@ -48,7 +49,7 @@ fn dispatch(cli: Cli) -> Result<(), End> {
     let client = || Client::new(cli.socket.clone().unwrap_or_else(default_socket));
     match &cli.command {
         Command::Run(args) => not_here("run", &load(&args.config, cli.socket.as_deref())?),
-        Command::Check(args) => not_here("check", &load(&args.config, cli.socket.as_deref())?),
+        Command::Check(args) => check(&load(&args.config, cli.socket.as_deref())?, args.json),
         Command::Demo(args) => not_here("demo", args),
         Command::Sandbox(args) => not_here("sandbox", args),
         Command::Canary(args) => not_here("canary", args),
@@ -63,10 +64,24 @@ fn dispatch(cli: Cli) -> Result<(), End> {
     }
 }
 
-/// A stand-in until the parts meet: proxy::run, preflight::check, demo::run, demo::sandbox, audit::canary.
+/// A stand-in until the parts meet: proxy::run, demo::run, demo::sandbox, audit::canary.
 fn not_here(what: &str, args: &impl std::fmt::Debug) -> Result<(), End> {
     tracing::debug!(?args, "read");
     Err(End::Failed(format!("`{what}` is not in this build")))
+}
+
+/// Findings go to stdout; an error among them is exit code 1.
+fn check(config: &Config, json: bool) -> Result<(), End> {
+    let found = preflight::check(config)?;
+    if json {
+        println!("{}", serde_json::to_string(&found).context("findings")?);
+    } else {
+        print!("{}", preflight::table(&found, std::io::IsTerminal::is_terminal(&std::io::stdout())));
+    }
+    match found.errors() {
+        0 => Ok(()),
+        n => Err(End::Failed(format!("{n} of the findings must be mended first"))),
+    }
 }
 
 /// The config as it was written, with `--socket` over it.
