@@ -235,7 +235,8 @@ async fn would_be(
 async fn ours(config: &Config, target: &Admin) -> Result<HashSet<TopicPartition>, AdminError> {
     Ok(match marker::read(target, &config.name).await? {
         MarkerSeen::Found(marker) => {
-            marker.partitions.into_iter().map(|(topic, partition, _)| TopicPartition::new(topic, partition)).collect()
+            let begun = marker.partitions.into_iter().filter(|(.., map)| map.has_part(Side::Target));
+            begun.map(|(topic, partition, _)| TopicPartition::new(topic, partition)).collect()
         }
         MarkerSeen::Absent | MarkerSeen::Unreadable(_) => HashSet::new(),
     })

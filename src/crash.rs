@@ -1,0 +1,92 @@
+//! Named places where a test may end the process at once, as a power cut would: no unwinding, nothing flushed.
+//!
+//! `crash_point!("seal.intent")` is nothing at all unless the feature `crash-points` is on, which only tests turn on.
+//! With it, `KAFKA_CUTOVER_CRASH_AT=seal.intent` ends the process there, `seal.intent:3` the third time it is reached.
+
+/// Every place, in the order in which a seal comes by them. Tests iterate over these.
+pub const POINTS: &[&str] = &[
+    "seal.held",
+    "seal.settled",
+    "seal.read",
+    "seal.intent",
+    "seal.marker-one",
+    "seal.marked",
+    "seal.before-commit",
+    "seal.committed",
+    "seal.published",
+    "seal.released",
+];
+
+#[cfg(not(feature = "crash-points"))]
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {};
+}
+
+/// A name that is not in [`POINTS`] does not compile.
+#[cfg(feature = "crash-points")]
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {{
+        const { assert!($crate::crash::is_listed($name), "not in crash::POINTS") };
+        $crate::crash::reached($name);
+    }};
+}
+
+#[cfg(feature = "crash-points")]
+pub use armed::{is_listed, reached};
+
+#[cfg(feature = "crash-points")]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const VARIABLE: &str = "KAFKA_CUTOVER_CRASH_AT";
+
+    struct Plan {
+        name: String,
+        /// The process ends when this comes to 0.
+        left: AtomicU32,
+    }
+
+    pub fn reached(name: &str) {
+        static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+        let plan = PLAN.get_or_init(|| std::env::var(VARIABLE).ok().map(|text| read(&text)));
+        if plan.as_ref().is_some_and(|p| p.name == name && p.left.fetch_sub(1, Ordering::Relaxed) == 1) {
+            std::process::abort();
+        }
+    }
+
+    /// A plan that can never be met would make a test pass that tests nothing.
+    fn read(text: &str) -> Plan {
+        let (name, times) = text.split_once(':').unwrap_or((text, "1"));
+        let times = times.parse().ok().filter(|&times| times > 0);
+        match times {
+            Some(times) if is_listed(name) => Plan { name: name.to_owned(), left: AtomicU32::new(times) },
+            _ => {
+                eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {:?}", super::POINTS);
+                std::process::exit(2);
+            }
+        }
+    }
+
+    pub const fn is_listed(name: &str) -> bool {
+        let mut i = 0;
+        while i < super::POINTS.len() {
+            if equal(super::POINTS[i].as_bytes(), name.as_bytes()) {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+
+    /// `==` of strings, which a constant may not call yet.
+    const fn equal(a: &[u8], b: &[u8]) -> bool {
+        let mut i = 0;
+        while i < a.len() && i < b.len() && a[i] == b[i] {
+            i += 1;
+        }
+        i == a.len() && i == b.len()
+    }
+}
