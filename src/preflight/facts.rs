@@ -15,6 +15,9 @@ use crate::upstream::topology::{Broker, ClusterView};
 use crate::upstream::{ask, discovery};
 use crate::virtual_cluster::versions::Range;
 
+/// What one broker speaks, by API key.
+pub type Spoken = HashMap<i16, Range>;
+
 /// Both clusters, and the migrations' topics on them.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -28,7 +31,7 @@ pub struct SideFacts {
     /// `Err`: why not.
     pub view: Option<Result<ClusterView, String>>,
     /// Each broker, asked at the address that it advertises.
-    pub brokers: Vec<(Broker, Result<HashMap<i16, Range>, String>)>,
+    pub brokers: Vec<(Broker, Result<Spoken, String>)>,
     /// Questions that a seal asks, tried on a real partition: what was asked, and why it was not answered.
     pub refused: Vec<(String, String)>,
     /// `group.min.session.timeout.ms` and such, where the brokers tell.
@@ -117,7 +120,7 @@ async fn side_facts(admin: &Admin) -> SideFacts {
     facts
 }
 
-async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<HashMap<i16, Range>, AdminError> {
+async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
     let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
     match admin.ask(&broker.address(), &request).await? {
         ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
@@ -135,9 +138,8 @@ async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<HashMap<i16, 
 
 /// DescribeProducers and ListOffsets as a debugging consumer, on a partition that a seal would ask about, or on any.
 async fn tried(admin: &Admin, view: &ClusterView, names: &[TopicName], refused: &mut Vec<(String, String)>) {
-    let led = |name: &&TopicName| {
-        view.topics.get(*name).is_some_and(|t| t.partitions.first().is_some_and(|p| p.leader >= 0))
-    };
+    let led =
+        |name: &&TopicName| view.topics.get(*name).is_some_and(|t| t.partitions.first().is_some_and(|p| p.leader >= 0));
     let mut others: Vec<&TopicName> = view.topics.keys().collect();
     others.sort();
     let Some(name) = names.iter().chain(others).find(led) else { return };
@@ -147,8 +149,9 @@ async fn tried(admin: &Admin, view: &ClusterView, names: &[TopicName], refused: 
     let why = |code: i16| crate::error::code_name(code);
     let first = |answer: Option<Result<(), i16>>| answer.unwrap_or(Err(code::UNKNOWN_SERVER_ERROR)).map_err(why);
     let offsets = offsets.map_err(|e| e.to_string()).and_then(|a| first(a.get(&one[0]).map(|r| r.map(|_| ()))));
-    let producers =
-        producers.map_err(|e| e.to_string()).and_then(|a| first(a.get(&one[0]).map(|r| r.as_ref().map(|_| ()).map_err(|c| *c))));
+    let producers = producers
+        .map_err(|e| e.to_string())
+        .and_then(|a| first(a.get(&one[0]).map(|r| r.as_ref().map(|_| ()).map_err(|c| *c))));
     for (what, answer) in [("ListOffsets with replica_id -2", offsets), ("DescribeProducers", producers)] {
         if let Err(why) = answer {
             refused.push((format!("{what} of {}", one[0]), why));

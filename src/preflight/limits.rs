@@ -5,8 +5,16 @@ use crate::ids::Side;
 
 /// Key, whether less than on the source is what hurts, and what then happens.
 const HURTS: [(&str, bool, &str); 4] = [
-    ("group.min.session.timeout.ms", false, "members with a shorter session.timeout.ms are refused for good (INVALID_SESSION_TIMEOUT)"),
-    ("group.max.session.timeout.ms", true, "members with a longer session.timeout.ms are refused for good (INVALID_SESSION_TIMEOUT)"),
+    (
+        "group.min.session.timeout.ms",
+        false,
+        "members with a shorter session.timeout.ms are refused for good (INVALID_SESSION_TIMEOUT)",
+    ),
+    (
+        "group.max.session.timeout.ms",
+        true,
+        "members with a longer session.timeout.ms are refused for good (INVALID_SESSION_TIMEOUT)",
+    ),
     ("group.max.size", true, "members of larger groups are refused"),
     ("offset.metadata.max.bytes", true, "commits with longer metadata are refused"),
 ];

@@ -1,9 +1,8 @@
 //! Brokers new enough for a seal, and an intersection of APIs that clients can live on.
 
-use std::collections::HashMap;
-
 use kafka_protocol::messages::ApiKey;
 
+use super::facts::Spoken;
 use super::{Facts, Finding};
 use crate::ids::Side;
 use crate::virtual_cluster::versions::{self, Range, Versions};
@@ -28,7 +27,7 @@ const NEEDED: [ApiKey; 12] = [
 ];
 
 pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
-    let mut speaks: [Option<HashMap<i16, Range>>; 2] = [None, None];
+    let mut speaks: [Option<Spoken>; 2] = [None, None];
     for side in Side::BOTH {
         for (broker, versions) in &facts.sides[side.index()].brokers {
             let Ok(versions) = versions else { continue };
@@ -50,7 +49,7 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
     let [Some(source), Some(target)] = speaks else { return };
     let shared = Versions::intersection(&source, &target);
     for key in NEEDED.into_iter().filter(|key| !shared.ranges.contains_key(&(*key as i16))) {
-        let said = |speaks: &HashMap<i16, Range>| match speaks.get(&(key as i16)) {
+        let said = |speaks: &Spoken| match speaks.get(&(key as i16)) {
             Some(range) => format!("{} to {}", range.min, range.max),
             None => "nothing".to_owned(),
         };
@@ -66,7 +65,7 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// What two brokers of one cluster both speak.
-fn all_of(one: &HashMap<i16, Range>, other: &HashMap<i16, Range>) -> HashMap<i16, Range> {
+fn all_of(one: &Spoken, other: &Spoken) -> Spoken {
     let both = |(key, range): (&i16, &Range)| Some((*key, range.intersect(*other.get(key)?)?));
     one.iter().filter_map(both).collect()
 }

@@ -99,11 +99,10 @@ fn patterns_that_mean_nothing_and_topics_that_two_mean() {
         ("pattern_matches_nothing", "migration m"),
     ];
     assert_eq!(codes(&found), expected);
-    assert_eq!(found.iter().map(|f| f.severity).collect::<Vec<_>>(), [
-        Severity::Error,
-        Severity::Warning,
-        Severity::Warning
-    ]);
+    assert_eq!(
+        found.iter().map(|f| f.severity).collect::<Vec<_>>(),
+        [Severity::Error, Severity::Warning, Severity::Warning]
+    );
     assert!(found[0].message.contains("m and n"), "{found:?}");
 }
 
@@ -129,10 +128,13 @@ fn what_a_seal_of_ours_has_begun_is_not_foreign() {
         marker::ensure_topic(&target, &pair.config.name).await.unwrap();
         // A part that has not begun yet stays foreign.
         let mut marker = marker_of(1, "t");
-        let begun = std::mem::replace(&mut marker.partitions[0].2, kafka_cutover::offsets::SpliceMap::whole(Side::Source));
+        let begun =
+            std::mem::replace(&mut marker.partitions[0].2, kafka_cutover::offsets::SpliceMap::whole(Side::Source));
         marker::write(&target, &pair.config.name, Some(&marker)).await.unwrap();
         marker.partitions[0].2 = begun;
-        let findings = preflight::run(&pair.config, &admin(Side::Source, &pair.source), &target, &[&pair.config.migrations[0]]).await;
+        let findings =
+            preflight::run(&pair.config, &admin(Side::Source, &pair.source), &target, &[&pair.config.migrations[0]])
+                .await;
         assert_eq!(codes(&findings), [("target_not_empty", "topic t")]);
         marker::write(&target, &pair.config.name, Some(&marker)).await.unwrap();
     });
@@ -175,7 +177,9 @@ fn configs_that_would_be_noticed() {
         let found = found(&pair.config);
         let expected: Vec<_> = expected.then_some(("config_differs", "topic t")).into_iter().collect();
         assert_eq!(codes(&found), expected, "{key} {source} {target}");
-        let says = |f: &Finding| f.severity == Severity::Warning && [key, source, target].iter().all(|w| f.message.contains(w));
+        let says = |f: &Finding| {
+            f.severity == Severity::Warning && [key, source, target].iter().all(|w| f.message.contains(w))
+        };
         assert!(found.iter().all(says), "{found:?}");
     }
     let same = pair(ONE);
@@ -184,7 +188,11 @@ fn configs_that_would_be_noticed() {
         same.source.create_topic("t", 1, &[("cleanup.policy", source)]).unwrap();
         same.target.create_topic("t", 1, &[("cleanup.policy", target)]).unwrap();
     }
-    assert_eq!(codes(&found(&same.config)), [("compacted_without_copy", "topic t")], "the order of a list says nothing");
+    assert_eq!(
+        codes(&found(&same.config)),
+        [("compacted_without_copy", "topic t")],
+        "the order of a list says nothing"
+    );
 }
 
 #[test]
@@ -253,7 +261,10 @@ fn check_prints_findings_and_says_by_its_exit_code_whether_one_is_an_error() {
     assert_eq!(code, Some(0), "a warning is no error");
     let keys: Vec<&String> = json["findings"][0].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["severity", "code", "where", "message", "action"]);
-    assert_eq!((&json["findings"][0]["severity"], &json["findings"][0]["where"]), (&"warning".into(), &"migration m".into()));
+    assert_eq!(
+        (&json["findings"][0]["severity"], &json["findings"][0]["where"]),
+        (&"warning".into(), &"migration m".into())
+    );
     pair.target.create_topic("t", 5, &[]).unwrap();
     let (code, out) = check(&[]);
     assert_eq!(code, Some(1));

@@ -40,13 +40,20 @@ fn made(prepared: &Prepared) -> usize {
 
 #[test]
 fn missing_topics_are_made_like_the_sources_and_once() {
-    let pair = pair_of(ClusterSpec { nodes: 3, ..ClusterSpec::default() }, ClusterSpec { nodes: 2, ..ClusterSpec::default() }, ORDERS);
+    let pair = pair_of(
+        ClusterSpec { nodes: 3, ..ClusterSpec::default() },
+        ClusterSpec { nodes: 2, ..ClusterSpec::default() },
+        ORDERS,
+    );
     pair.source.create_topic("orders", 3, &[("retention.ms", "5000"), ("max.message.bytes", "2000000")]).unwrap();
     pair.source.create_topic("orders.eu", 1, &[("leader.replication.throttled.replicas", "0:1")]).unwrap();
     pair.source.create_topic("other", 1, &[]).unwrap();
     let tried = prepare(&pair, &[], true).unwrap();
     assert!(tried.topics.is_empty() && pair.target.topics().is_empty(), "a dry run");
-    assert!(tried.done[0].contains("would create topic orders") && tried.done[0].contains("retention.ms=5000"), "{tried:?}");
+    assert!(
+        tried.done[0].contains("would create topic orders") && tried.done[0].contains("retention.ms=5000"),
+        "{tried:?}"
+    );
 
     let first = prepare(&pair, &[], false).unwrap();
     assert_eq!(pair.target.topics(), ["orders", "orders.eu"]);
@@ -60,7 +67,8 @@ fn missing_topics_are_made_like_the_sources_and_once() {
     local(async || {
         let target = admin(Side::Target, &pair.target);
         let view = kafka_cutover::upstream::discovery::look(&target, &[]).await.unwrap();
-        let configs = kafka_cutover::upstream::ask::describe_topic_configs(&target, &view, &["orders".into()]).await.unwrap();
+        let configs =
+            kafka_cutover::upstream::ask::describe_topic_configs(&target, &view, &["orders".into()]).await.unwrap();
         let set = configs.values().flat_map(|c| c.as_ref().unwrap()).filter(|c| !c.is_default);
         let set: Vec<_> = set.map(|c| (c.name.as_str(), c.value.as_deref().unwrap())).collect();
         assert_eq!(set, [("max.message.bytes", "2000000"), ("retention.ms", "5000")]);
