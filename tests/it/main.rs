@@ -9,5 +9,6 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod preflight;
 mod store;
 mod wire;
