@@ -57,18 +57,20 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// Everything under the folders and files of the project that git would hold, as far as it is text.
+/// Every text that git holds; where git cannot say, every file that is there.
 fn tracked() -> Vec<Source> {
-    let mut found = vec![];
-    for entry in std::fs::read_dir(root()).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        match name.as_str() {
-            ".git" | "target" | "kafka-cutover-state" => {}
-            _ if path.is_dir() => walk(&path, &mut found),
-            _ => found.push(path),
+    let git = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let found: Vec<PathBuf> = match git {
+        Ok(listed) if listed.status.success() && !listed.stdout.is_empty() => {
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            listed.split_terminator('\0').map(|path| root().join(path)).collect()
         }
-    }
+        _ => {
+            let mut found = vec![];
+            walk(root(), &mut found);
+            found
+        }
+    };
     let text = |p: PathBuf| Some(Source { path: relative(&p), text: std::fs::read_to_string(&p).ok()? });
     let tracked: Vec<Source> = found.into_iter().filter_map(text).collect();
     assert!(tracked.iter().any(|s| s.path == "README.md") && tracked.iter().any(|s| s.path == "tests/run"));
@@ -78,7 +80,7 @@ fn tracked() -> Vec<Source> {
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let generated = path.file_name().is_some_and(|n| n == "__pycache__" || n == "target");
+        let generated = path.file_name().is_some_and(|n| n == "__pycache__" || n == "target" || n == ".git");
         match path.is_dir() {
             true if !generated => walk(&path, found),
             true => {}
@@ -453,7 +455,8 @@ fn misshapen(source: &Source) -> Vec<String> {
     let words = source.path.trim_end_matches(".rs").split(['/', '_']);
     let empty = words.filter(|w| EMPTY_NAMES.iter().any(|e| *w == *e || *w == format!("{e}s")));
     found.extend(empty.map(|w| format!("{}: `{w}` says nothing", source.path)));
-    if !source.text.trim().is_empty() && !source.text.starts_with("//!") {
+    let first = source.text.lines().find(|l| !l.is_empty() && !l.starts_with("#!["));
+    if first.is_some_and(|l| !l.starts_with("//!")) {
         found.push(format!("{}: no head comment that says what the file is", source.path));
     }
     found
@@ -534,8 +537,7 @@ fn unexplained(cargo: &str) -> Vec<String> {
         if line.starts_with('[') {
             section = line;
         } else if section.ends_with("dependencies]") && !line.is_empty() && !line.starts_with('#') {
-            let why = line.rsplit_once(" # ").map_or("", |(_, why)| why.trim());
-            if why.len() < 5 {
+            if line.rsplit_once(" # ").is_none_or(|(_, why)| why.trim().is_empty()) {
                 found.push(line.to_owned());
             }
         }
