@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 use kafka_cutover::cli::{Cli, Command, LogFormat};
 use kafka_cutover::config::{self, Config};
 use kafka_cutover::control::{Client, commands};
+use kafka_cutover::{audit, demo, proxy};
 use tracing_subscriber::EnvFilter;
 
 /// What ends the program, by exit code.
@@ -32,7 +33,7 @@ impl From<commands::Failed> for End {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match log(cli.log_format).and_then(|()| dispatch(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(End::Failed(why)) => {
             eprintln!("kafka-cutover: {why}");
             ExitCode::from(1)
@@ -44,14 +45,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), End> {
+fn dispatch(cli: Cli) -> Result<ExitCode, End> {
     let client = || Client::new(cli.socket.clone().unwrap_or_else(default_socket));
-    match &cli.command {
-        Command::Run(args) => not_here("run", &load(&args.config, cli.socket.as_deref())?),
+    let done: Result<(), End> = match &cli.command {
+        Command::Run(args) => Ok(proxy::run(load(&args.config, cli.socket.as_deref())?)?),
         Command::Check(args) => not_here("check", &load(&args.config, cli.socket.as_deref())?),
-        Command::Demo(args) => not_here("demo", args),
-        Command::Sandbox(args) => not_here("sandbox", args),
-        Command::Canary(args) => not_here("canary", args),
+        Command::Demo(args) => return Ok(demo::run(args.clone())?),
+        Command::Sandbox(args) => Ok(demo::sandbox(args, cli.socket.as_deref())?),
+        Command::Canary(args) => return Ok(audit::canary::run(args.clone())?),
         Command::Status(args) => block_on(commands::status(&client(), args)),
         Command::Prepare(args) => block_on(commands::prepare(&client(), args)),
         Command::Switch(args) => block_on(commands::switch(&client(), args)),
@@ -60,7 +61,8 @@ fn dispatch(cli: Cli) -> Result<(), End> {
             clap_complete::generate(*shell, &mut Cli::command(), "kafka-cutover", &mut std::io::stdout());
             Ok(())
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// A stand-in until the parts meet: proxy::run, preflight::check, demo::run, demo::sandbox, audit::canary.

@@ -1,1 +1,367 @@
+//! The composition root: what runs on which thread, in which order it starts and stops. The only spawner of long-lived
+//! tasks.
+//!
+//! One control thread (discovery, operator, monitor, control socket) and one thread per worker; a client connection and
+//! its upstream connections stay on their worker. Workers listen only when it is known who this proxy is (`identity`).
+#![expect(clippy::disallowed_methods, reason = "io: starts threads and runtimes, waits for signals")]
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use tokio::runtime::Builder;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::config::Config;
+use crate::control::operator::Operator;
+use crate::control::server::ControlSocket;
+use crate::ids::Side;
+use crate::listener::{self, Limits};
+use crate::migration::operate::Control;
+use crate::migration::{identity, status};
+use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
+use crate::routing::{Shared, track};
+use crate::store::Store;
+use crate::upstream::admin::Admin;
+use crate::upstream::{ClusterView, Topology, discovery};
+use crate::virtual_cluster::Nodes;
+
+/// A running proxy. Dropping it stops it.
+pub struct Running {
+    /// Where each listener of the config really listens, in their order.
+    pub listeners: Vec<SocketAddr>,
+    pub monitor: Option<SocketAddr>,
+    pub socket: PathBuf,
+    stop: CancellationToken,
+    control: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+struct Started {
+    listeners: Vec<SocketAddr>,
+    monitor: Option<SocketAddr>,
+}
+
+/// Starts a proxy; returns when it listens, or cannot. With an unreachable cluster and an empty journal that may take
+/// as long as the cluster stays away.
+pub fn start(config: Config) -> anyhow::Result<Running> {
+    let stop = CancellationToken::new();
+    let socket = config.control.socket.clone();
+    let (started, ready) = std_mpsc::channel();
+    let token = stop.clone();
+    let control = std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, control(config, token, started))
+    })?;
+    match ready.recv() {
+        Ok(Started { listeners, monitor }) => {
+            Ok(Running { listeners, monitor, socket, stop, control: Some(control) })
+        }
+        Err(_) => match control.join() {
+            Ok(Ok(())) => Err(anyhow!("the proxy was stopped before it listened")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(anyhow!("the control thread ended in a panic")),
+        },
+    }
+}
+
+/// `kafka-cutover run`: until a signal. A second signal ends at once.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let signals = watch_signals()?;
+    // The signal handler must work while the start still waits for a cluster.
+    let running = start(config)?;
+    for (listener, address) in running.listeners.iter().enumerate() {
+        tracing::info!(listener, %address, "listening");
+    }
+    loop {
+        match signals.recv_timeout(Duration::from_millis(200)) {
+            Ok(()) | Err(std_mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(std_mpsc::RecvTimeoutError::Timeout) if running.has_ended() => break,
+            Err(std_mpsc::RecvTimeoutError::Timeout) => {}
+        }
+    }
+    running.stop()
+}
+
+fn watch_signals() -> anyhow::Result<std_mpsc::Receiver<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (tell, told) = std_mpsc::channel();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || -> anyhow::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let mut asked = 0;
+            loop {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                asked += 1;
+                if asked > 1 || tell.send(()).is_err() {
+                    std::process::exit(1);
+                }
+                // Before it listens nothing needs to be wound down.
+                tracing::info!("stopping: what is on its way is finished first; a second signal ends at once");
+            }
+        })
+    })?;
+    Ok(told)
+}
+
+impl Running {
+    pub fn has_ended(&self) -> bool {
+        self.control.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Takes no more work, finishes what is on its way, and returns when all threads have ended.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        match self.control.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => Err(anyhow!("the control thread ended in a panic")),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(control) = self.control.take() {
+            drop(control.join());
+        }
+    }
+}
+
+async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sender<Started>) -> anyhow::Result<()> {
+    let store = Arc::new(Store::open(&config.state.dir)?);
+    identity::config_agrees(&config, &store.state())?;
+    let metrics = Arc::new(Metrics::new());
+    let (readiness, ready) = watch::channel(Readiness::starting());
+    let (commands, asked) = mpsc::channel(16);
+    let (events, _) = broadcast::channel(1024);
+    let board = status::Board::new(config.clone());
+    let shown = board.clone();
+    let operator = Operator::new(commands, move || shown.status(), events.clone());
+    let socket = ControlSocket::bind(&config.control.socket)
+        .with_context(|| format!("control.socket {}", config.control.socket.display()))?;
+    let tasks = TaskTracker::new();
+    tasks.spawn_local(crate::control::server::serve(socket, operator.clone(), stop.clone()));
+    let mut monitor_at = None;
+    if let Some(address) = config.monitor.bind {
+        let listener = monitor::server::bind(address).await.with_context(|| format!("monitor.bind {address}"))?;
+        monitor_at = Some(listener.local_addr()?);
+        let shown = monitor::Monitor { metrics: metrics.clone(), readiness: ready, operator: operator.clone() };
+        tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
+    }
+
+    let frame_limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
+    let admins = Side::BOTH.map(|side| {
+        let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
+        Rc::new(Admin::new(side, bootstrap, frame_limit))
+    });
+    let fresh = store.state().identity.is_none();
+    let first = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        first = identity::first_contact(&config, &store, &admins) => first?,
+    };
+    let unsettled_until_ms = match fresh {
+        true => 0,
+        // An earlier process may have left produce on its way.
+        false => clock::now_ms() + i64::try_from(config.seal.settle_time.as_millis()).unwrap_or(i64::MAX),
+    };
+
+    let (deadlines, deadlines_told) = mpsc::unbounded_channel();
+    let topology = Arc::new(ArcSwap::<Topology>::default());
+    let shared = Arc::new(Shared::new(config.clone(), first.cluster, topology, deadlines, metrics.clone()));
+    for (side, view) in Side::BOTH.into_iter().zip(first.views) {
+        publish(&shared, &store, side, view, unsettled_until_ms);
+    }
+    board.serve(shared.clone(), store.clone());
+
+    let mut workers = Vec::new();
+    let mut listening = Vec::new();
+    let mut listeners = Vec::new();
+    for listener in &config.listeners {
+        let (bound, sockets) = listener::socket::bind(listener.bind, config.worker_threads())
+            .with_context(|| format!("listeners: {} cannot be listened on", listener.bind))?;
+        let advertised = listener.advertised(bound).into_iter().map(|a| (a.host, a.port));
+        let nodes = Arc::new(Nodes::new(advertised));
+        let limits = Limits::new(config.limits.connections, config.limits.connections_per_address);
+        listeners.push(bound);
+        listening.push((sockets, nodes, limits));
+    }
+    let mut per_worker: Vec<Vec<Listening>> = (0..config.worker_threads()).map(|_| Vec::new()).collect();
+    for (sockets, nodes, limits) in listening {
+        for (worker, socket) in per_worker.iter_mut().zip(sockets) {
+            worker.push(Listening { socket, nodes: nodes.clone(), limits: limits.clone() });
+        }
+    }
+    let mut syncs = Vec::new();
+    for (i, listening) in per_worker.into_iter().enumerate() {
+        let (sync, asked) = mpsc::unbounded_channel();
+        syncs.push(sync);
+        let shared = shared.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{i}"));
+        workers.push(thread.spawn(move || worker(shared, listening, asked))?);
+    }
+
+    for side in Side::BOTH {
+        let (for_wake, for_publish) = (shared.clone(), shared.clone());
+        let (store, board, readiness) = (store.clone(), board.clone(), readiness.clone());
+        let wake = move || {
+            let shared = for_wake.clone();
+            async move { shared.refresh[side.index()].notified().await }
+        };
+        let hear = move |seen: Result<ClusterView, crate::upstream::admin::AdminError>| {
+            let known = match seen {
+                Ok(view) => {
+                    let known = view.broker_list();
+                    board.heard(side, None);
+                    publish(&for_publish, &store, side, Some(view), unsettled_until_ms);
+                    known
+                }
+                Err(error) => {
+                    board.heard(side, Some(error.to_string()));
+                    unreachable(&for_publish, side, &error);
+                    for_publish.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default()
+                }
+            };
+            readiness.send_if_modified(|now| {
+                let next = is_ready(&for_publish, &board);
+                let changed = *now != next;
+                *now = next;
+                changed
+            });
+            known
+        };
+        let every = config.timeouts.metadata_max_age;
+        tasks.spawn_local(unless(stop.clone(), discovery::watch(admins[side.index()].clone(), every, wake, hear)));
+    }
+
+    let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
+    let fatal = control.fatal.clone();
+    let upkeep = metrics.clone();
+    tasks.spawn_local(unless(stop.clone(), async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            upkeep.upkeep();
+        }
+    }));
+    tasks.spawn_local(unless(stop.clone(), control.run(asked)));
+    // Whoever started us may be gone.
+    drop(started.send(Started { listeners, monitor: monitor_at }));
+
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = fatal.cancelled() => Err(anyhow!(
+            "the journal in {} could not be written: whether the last event is durable is unknown, so nothing goes on; \
+             mend the disk and start again, the journal decides",
+            config.state.dir.display()
+        )),
+    };
+    readiness.send_modify(|now| *now = now.clone().winding_down());
+    shared.winding_down.cancel();
+    stop.cancel();
+    tasks.close();
+    for worker in workers {
+        drop(tokio::task::spawn_blocking(move || worker.join()).await);
+    }
+    // What still hangs then hangs on a peer.
+    drop(tokio::time::timeout(config.timeouts.wind_down, tasks.wait()).await);
+    outcome
+}
+
+async fn unless(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
+    }
+}
+
+/// A side was looked at: first the partitions, then the topology, so that nothing is routed untracked.
+fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>, unsettled_until_ms: i64) {
+    let Some(mut view) = view else { return };
+    let state = store.state();
+    if side == Side::Source
+        && let Some(next) =
+            track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
+    {
+        shared.publish_partitions(next);
+    }
+    let mut topology = Topology::clone(&shared.topology.load());
+    view.generation = topology.generation(side) + 1;
+    topology.sides[side.index()] = Some(Arc::new(view));
+    shared.topology.store(Arc::new(topology));
+    shared.metrics.cluster_reachable.of(side).set(1.0);
+    shared.topology_changed.send_modify(|n| *n += 1);
+}
+
+fn unreachable(shared: &Shared, side: Side, error: &crate::upstream::admin::AdminError) {
+    shared.metrics.cluster_reachable.of(side).set(0.0);
+    let mut topology = Topology::clone(&shared.topology.load());
+    let Some(view) = topology.side(side) else { return };
+    if view.reachable {
+        tracing::warn!(%side, %error, "a cluster cannot be reached: its clients wait, and it is tried again");
+        let view = ClusterView { reachable: false, generation: view.generation + 1, ..ClusterView::clone(view) };
+        topology.sides[side.index()] = Some(Arc::new(view));
+        shared.topology.store(Arc::new(topology));
+        shared.topology_changed.send_modify(|n| *n += 1);
+    }
+}
+
+fn is_ready(shared: &Shared, board: &status::Board) -> Readiness {
+    let topology = shared.topology.load();
+    let open = status::open_sides(shared);
+    let health = |side: Side| ClusterHealth {
+        reachable: topology.reachable(side),
+        needed: open[side.index()],
+        error: board.error(side),
+    };
+    Readiness::serving(health(Side::Source), health(Side::Target))
+}
+
+struct Listening {
+    socket: std::net::TcpListener,
+    nodes: Arc<Nodes>,
+    limits: Arc<Limits>,
+}
+
+/// One worker thread, until it has wound down.
+fn worker(
+    shared: Arc<Shared>,
+    listening: Vec<Listening>,
+    mut asked: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let clients = TaskTracker::new();
+        for Listening { socket, nodes, limits } in listening {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            let accepting = listener::accept(listener, shared.clone(), nodes, limits, clients.clone());
+            clients.spawn_local(accepting);
+        }
+        // Whoever runs here now has read the snapshots afresh: nothing awaits between reading one and acting on it.
+        let syncs = tokio::task::spawn_local(async move {
+            while let Some(done) = asked.recv().await {
+                // Who asked may have given up.
+                done.send(()).ok();
+            }
+        });
+        shared.winding_down.cancelled().await;
+        clients.close();
+        drop(tokio::time::timeout(shared.config.timeouts.wind_down, clients.wait()).await);
+        syncs.abort();
+        Ok(())
+    })
+}

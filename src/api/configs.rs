@@ -123,7 +123,11 @@ fn whose(cx: &Context<'_>, resource: &DescribeConfigsResource) -> Whose {
     }
 }
 
-fn shown(cx: &Context<'_>, resource: &DescribeConfigsResource, mut found: DescribeConfigsResult) -> DescribeConfigsResult {
+fn shown(
+    cx: &Context<'_>,
+    resource: &DescribeConfigsResource,
+    mut found: DescribeConfigsResult,
+) -> DescribeConfigsResult {
     found.resource_name = resource.resource_name.clone();
     if is_broker(resource.resource_type) {
         // It may name the broker.

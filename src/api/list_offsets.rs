@@ -49,7 +49,10 @@ struct Question {
 enum Progress {
     ToAsk,
     /// Asked when this was its map (`None`: untouched by any migration); what the sides said so far.
-    Asked { map: Option<SpliceMap>, heard: [Heard; 2] },
+    Asked {
+        map: Option<SpliceMap>,
+        heard: [Heard; 2],
+    },
     /// Whatever the map may become.
     Settled(Reply),
 }

@@ -69,8 +69,14 @@ fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetC
     let metadata = partition.committed_metadata.as_deref();
     let (stored, dropped) = position::stored(map, home(group), partition.committed_offset, metadata);
     if dropped {
+        cx.shared.metrics.trailer_metadata_dropped.increment(1);
         let index = partition.partition_index;
-        tracing::warn!(group, topic, partition = index, "the commit's metadata leaves no room for its position: dropped");
+        tracing::warn!(
+            group,
+            topic,
+            partition = index,
+            "the commit's metadata leaves no room for its position: dropped"
+        );
     }
     partition.committed_offset = stored.offset;
     partition.committed_metadata = stored.metadata.map(StrBytes::from_string);

@@ -30,7 +30,8 @@ impl OffsetFetch {
         if version < MANY_GROUPS {
             return vec![ask(&self.request.group_id, self.request.clone())];
         }
-        let alone = |g| OffsetFetchRequest::default().with_require_stable(self.request.require_stable).with_groups(vec![g]);
+        let alone =
+            |g| OffsetFetchRequest::default().with_require_stable(self.request.require_stable).with_groups(vec![g]);
         self.request.groups.iter().map(|g| ask(&g.group_id, alone(g.clone()))).collect()
     }
 

@@ -66,7 +66,8 @@ impl Topics {
             Some(Ok(ResponseKind::CreateTopics(answer))) => answer,
             lost => {
                 let error = lost_code(lost.as_ref());
-                let failed = |t: CreatableTopic| CreatableTopicResult::default().with_name(t.name).with_error_code(error);
+                let failed =
+                    |t: CreatableTopic| CreatableTopicResult::default().with_name(t.name).with_error_code(error);
                 CreateTopicsResponse::default().with_topics(asked.into_iter().map(failed).collect())
             }
         };
@@ -193,7 +194,8 @@ fn moved_on<'a>(cx: &'a Context<'_>, topic: &TopicName) -> Option<&'a Migration>
 
 /// All its partitions take their records on the target.
 fn has_switched(cx: &Context<'_>, migration: &Migration) -> bool {
-    let mut states = cx.partitions.topics.iter().filter(|(name, _)| migration.matches(name)).flat_map(|(_, p)| p.iter());
+    let mut states =
+        cx.partitions.topics.iter().filter(|(name, _)| migration.matches(name)).flat_map(|(_, p)| p.iter());
     let on_target = |open: Side| open == Side::Target;
     states.next().is_some_and(|s| on_target(s.map.open_side())) && states.all(|s| on_target(s.map.open_side()))
 }
@@ -203,5 +205,7 @@ fn may_not_delete(cx: &Context<'_>, topic: &str) -> Option<String> {
     cx.partitions.topics.get(topic)?;
     let migration = cx.shared.config.migrations.iter().find(|m| m.matches(topic));
     let whose = migration.map_or_else(|| "a migration".to_owned(), |m| format!("migration {}", m.name));
-    Some(format!("topic {topic} is part of {whose}: abort or complete it first, then delete the topic on both clusters"))
+    Some(format!(
+        "topic {topic} is part of {whose}: abort or complete it first, then delete the topic on both clusters"
+    ))
 }

@@ -1,1 +1,10 @@
+//! 7. The operator's unit: what a migration may do next, and doing it.
 
+pub mod identity;
+pub mod marker;
+pub mod operate;
+pub mod record;
+pub mod scheme;
+pub mod seed;
+pub mod status;
+pub mod topics;

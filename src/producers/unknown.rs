@@ -48,6 +48,11 @@ impl Unknowns {
         self.bytes = self.batches.iter().map(|b| b.records.len()).sum();
     }
 
+    /// A seal has passed: whatever they were, the gate knows them now.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// In the order of their sequences per producer.
     pub fn list(&self) -> Vec<Unknown> {
         self.batches.iter().cloned().collect()

@@ -2,6 +2,7 @@
 
 pub mod partitions;
 pub mod shared;
+pub mod track;
 
 pub use partitions::{Live, PartitionState, Partitions};
 pub use shared::Shared;

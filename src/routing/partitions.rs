@@ -93,6 +93,10 @@ impl Live {
         self.unsettled_until_ms.fetch_max(until, Ordering::AcqRel);
     }
 
+    pub fn unsettled_until(&self, until_ms: i64) {
+        self.unsettled_until_ms.fetch_max(until_ms, Ordering::AcqRel);
+    }
+
     pub fn unsettled_until_ms(&self) -> i64 {
         self.unsettled_until_ms.load(Ordering::Acquire)
     }

@@ -33,6 +33,7 @@ pub struct Shared {
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
     pub coordinators: Coordinators,
+    pub stragglers: Stragglers,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -65,6 +66,7 @@ impl Shared {
             refresh: [Notify::new(), Notify::new()],
             deadlines,
             coordinators: Coordinators::default(),
+            stragglers: Stragglers::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -123,5 +125,19 @@ impl Coordinators {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Side, String), NodeId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Records that appeared on a sealed side after its seal, per migration.
+#[derive(Default)]
+pub struct Stragglers(Mutex<HashMap<String, u64>>);
+
+impl Stragglers {
+    pub fn of(&self, migration: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).copied().unwrap_or(0)
+    }
+
+    pub fn set(&self, migration: &str, records: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
     }
 }

@@ -1,6 +1,7 @@
 //! 11. Out to the brokers: connections, topology, discovery, and the thin client of the control plane.
 
 pub mod admin;
+pub mod ask;
 pub mod connection;
 pub mod discovery;
 pub mod pool;

@@ -1,8 +1,10 @@
 //! Every test of the project, in one binary. Module by module:
 
+mod api;
 mod audit;
 mod config;
 mod control;
+mod demo;
 mod embedded;
 mod guards;
 mod monitor;

@@ -1,0 +1,308 @@
+//! Does what the operator asks, one command after another, on the control thread; and watches the sealed sides.
+#![expect(clippy::disallowed_methods, reason = "io: waits between looks at the sealed sides")]
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, json};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{scheme, topics};
+use crate::config::Migration;
+use crate::control::operator::Ask;
+use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
+use crate::ids::{DEBUGGING_CONSUMER, LATEST, Side, TopicPartition};
+use crate::preflight;
+use crate::routing::Shared;
+use crate::routing::shared::HoldDeadline;
+use crate::seal::hold::Sync;
+use crate::seal::run::{Act, Failed};
+use crate::store::{Event, Store, StoreError};
+use crate::upstream::admin::Admin;
+use crate::upstream::ask;
+
+/// How often sealed sides are looked at for growth.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+pub struct Control {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    admins: [Rc<Admin>; 2],
+    workers: Vec<Sync>,
+    deadlines: mpsc::UnboundedReceiver<HoldDeadline>,
+    events: broadcast::Sender<Told>,
+    /// Cancelled when the journal can no longer be trusted: the process ends.
+    pub fatal: CancellationToken,
+}
+
+impl Control {
+    pub fn new(
+        shared: Arc<Shared>,
+        store: Arc<Store>,
+        admins: [Rc<Admin>; 2],
+        workers: Vec<Sync>,
+        deadlines: mpsc::UnboundedReceiver<HoldDeadline>,
+        events: broadcast::Sender<Told>,
+    ) -> Self {
+        let control = Self { shared, store, admins, workers, deadlines, events, fatal: CancellationToken::new() };
+        control.show_steps();
+        control
+    }
+
+    pub async fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                ask = asked.recv() => match ask {
+                    Some(Ask { command, answer, .. }) => {
+                        let done = self.command(&command).await;
+                        if let Err(refusal) = &done {
+                            tracing::warn!(migration = %command.migration, action = command.action.name(),
+                                reason = %refusal.message, "refused");
+                        }
+                        if self.fatal.is_cancelled() {
+                            // Nothing goes on: not even an answer, which nobody could be sure of.
+                            return;
+                        }
+                        // Who asked may have gone.
+                        drop(answer.send(done));
+                    }
+                    None => return,
+                },
+                _ = look.tick() => self.look_for_stragglers().await,
+            }
+        }
+    }
+
+    async fn command(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        let config = self.shared.config.clone();
+        let migration = config.migration(&command.migration).ok_or_else(|| {
+            Refusal::unknown_migration(&command.migration, config.migrations.iter().map(|m| m.name.as_str()))
+        })?;
+        command.check_step(&self.step(migration))?;
+        match &command.action {
+            Action::Prepare => self.prepare(migration, command.dry_run).await,
+            Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
+        }
+    }
+
+    fn step(&self, migration: &Migration) -> String {
+        let state = self.store.state();
+        state.migrations.get(&migration.name).map_or_else(|| scheme::CONFIGURED.to_owned(), |m| m.step.clone())
+    }
+
+    async fn prepare(&mut self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
+        let step = self.step(migration);
+        if step != scheme::CONFIGURED && step != scheme::PREPARED {
+            let message = format!("migration {} is at step `{step}`: producers have switched already", migration.name);
+            return Err(Refusal::new("too_late", message, "topics that match later need a migration of their own"));
+        }
+        let [source, target] = &self.admins;
+        self.preflight(migration).await?;
+        let already = self.store.state();
+        let prepared = topics::prepare(&self.shared.config, migration, &already, source, target, dry_run).await?;
+        if !dry_run {
+            let event = Event::Prepared {
+                migration: migration.name.clone(),
+                scheme: migration.scheme.name().to_owned(),
+                topics: prepared.topics,
+            };
+            let step = Event::Step { migration: migration.name.clone(), step: scheme::PREPARED.to_owned() };
+            self.append(vec![event, step]).await?;
+            self.shared.refresh(Side::Source);
+            self.shared.refresh(Side::Target);
+            self.tell(migration, scheme::PREPARED);
+        }
+        let at = if dry_run { step } else { scheme::PREPARED.to_owned() };
+        Ok(Outcome { migration: migration.name.clone(), step: at, done: prepared.done, dry_run, ..Outcome::default() })
+    }
+
+    async fn preflight(&self, migration: &Migration) -> Result<(), Refusal> {
+        let [source, target] = &self.admins;
+        let findings = preflight::run(&self.shared.config, source, target, &[migration]).await;
+        for finding in &findings {
+            tracing::warn!(severity = ?finding.severity, code = %finding.code, at = %finding.where_,
+                action = %finding.action, "{}", finding.message);
+        }
+        match findings.iter().find(|f| f.severity == preflight::Severity::Error) {
+            None => Ok(()),
+            Some(error) => {
+                let message = format!("{}: {}", error.where_, error.message);
+                Err(Refusal::new(format!("preflight:{}", error.code), message, error.action.clone()))
+            }
+        }
+    }
+
+    async fn switch(&mut self, migration: &Migration, to: Side, force: bool, dry_run: bool) -> Result<Outcome, Refusal> {
+        let state = self.store.state();
+        let step = self.step(migration);
+        let Some(known) = state.migrations.get(&migration.name) else {
+            let message = format!("migration {} is not prepared", migration.name);
+            return Err(Refusal::new("not_prepared", message, format!("run `kafka-cutover prepare {}` first", migration.name)));
+        };
+        if to == Side::Source {
+            let hint = "`switch producers` goes to the target; rolling back is a command of its own, which is not offered yet";
+            return Err(Refusal::new("not_supported", "producers cannot be switched back to the source yet", hint));
+        }
+        if force {
+            tracing::info!(migration = %migration.name, "--force: no guard of this step can be overruled");
+        }
+        let partitions: Vec<TopicPartition> = known
+            .topics
+            .iter()
+            .flat_map(|t| t.partitions.iter().map(|p| TopicPartition::new(t.name.clone(), p.partition)))
+            .collect();
+        if step == scheme::PRODUCERS_SWITCHED {
+            let done = vec![format!("producers of {} are on the target already", migration.name)];
+            return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, hold_ms: known.hold_ms, ..Outcome::default() });
+        }
+        self.pinned(known).await?;
+        let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
+        if dry_run {
+            let done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];
+            return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() });
+        }
+        tracing::info!(migration = %migration.name, %to, partitions = partitions.len(), "the seal begins");
+        let act = Act {
+            shared: &self.shared,
+            store: &self.store,
+            admins: &self.admins,
+            workers: &self.workers,
+            deadlines: &mut self.deadlines,
+            migration: migration.name.clone(),
+            partitions,
+            to,
+        };
+        match crate::seal::run(act).await {
+            Ok(sealed) => {
+                tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
+                self.tell(migration, scheme::PRODUCERS_SWITCHED);
+                let done = vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];
+                let step = scheme::PRODUCERS_SWITCHED.to_owned();
+                let hold_ms = Some(sealed.hold_ms);
+                Ok(Outcome { migration: migration.name.clone(), step, done, hold_ms, ..Outcome::default() })
+            }
+            Err(Failed::Refused(refusal)) => Err(refusal),
+            Err(Failed::Fatal(error)) => {
+                tracing::error!(%error, "the seal may or may not be durable: the process ends, its next start decides");
+                self.fatal.cancel();
+                Err(Refusal::new("failed", error.to_string(), "start the proxy again: the journal decides"))
+            }
+        }
+    }
+
+    /// The topics are those that `prepare` pinned: one deleted and made anew, on either side, is another one.
+    async fn pinned(&self, known: &crate::store::MigrationState) -> Result<(), Refusal> {
+        for side in Side::BOTH {
+            let brokers = self.shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
+            let look = crate::upstream::discovery::look(&self.admins[side.index()], &brokers).await;
+            let view = look.map_err(|e| Refusal::new("cluster_unreachable", e.to_string(), "try again when it can be reached"))?;
+            for topic in &known.topics {
+                let pinned = if side == Side::Source { topic.source_id } else { topic.target_id };
+                let Some(found) = view.topics.get(&topic.name) else {
+                    let message = format!("topic {} is gone from the {side}", topic.name);
+                    return Err(Refusal::new("topic_gone", message, "prepare the migration again"));
+                };
+                if found.id != pinned {
+                    let message = format!("topic {} on the {side} was deleted and made anew since it was prepared", topic.name);
+                    return Err(Refusal::new("topic_made_anew", message, "prepare the migration again"));
+                }
+                if found.partitions.len() != topic.partitions.len() {
+                    let message = format!(
+                        "topic {} on the {side} has {} partitions, it was prepared with {}",
+                        topic.name,
+                        found.partitions.len(),
+                        topic.partitions.len()
+                    );
+                    return Err(Refusal::new("partition_count", message, "make both sides equal and prepare the migration again"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn append(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || store.append(&events)).await;
+        self.shared.metrics.journal_appends.increment(1);
+        match done {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                if matches!(error, StoreError::Unknown(_) | StoreError::Poisoned) {
+                    tracing::error!(%error, "the journal cannot be written: the process ends");
+                    self.fatal.cancel();
+                }
+                Err(Refusal::new("failed", error.to_string(), "mend the state directory, then start again"))
+            }
+            Err(error) => Err(Refusal::new("failed", error.to_string(), "try again")),
+        }
+    }
+
+    fn tell(&self, migration: &Migration, step: &str) {
+        let details = Map::from_iter([("step".to_owned(), json!(step))]);
+        // Nobody may be listening.
+        drop(self.events.send(Told { kind: "step".to_owned(), migration: Some(migration.name.clone()), details }));
+        self.show_steps();
+    }
+
+    fn show_steps(&self) {
+        for migration in &self.shared.config.migrations {
+            let names = scheme::names(migration.scheme);
+            self.shared.metrics.set_migration_step(&migration.name, &self.step(migration), &names);
+        }
+        let snapshot = self.shared.partitions.load();
+        for (topic, states) in &snapshot.topics {
+            for (partition, state) in (0..).zip(states.iter()).filter(|(_, s)| s.map.seals() > 0) {
+                let segments = state.map.segments().len() + 1;
+                let partition = TopicPartition { topic: topic.clone(), partition };
+                self.shared.metrics.segments(&partition).set(segments as f64);
+            }
+        }
+    }
+
+    /// After a seal the old side must not grow: what does was written by somebody who bypasses the proxy.
+    async fn look_for_stragglers(&self) {
+        let snapshot = self.shared.partitions.load_full();
+        let mut sealed: [HashMap<TopicPartition, i64>; 2] = Default::default();
+        for (topic, states) in &snapshot.topics {
+            for (partition, state) in (0..).zip(states.iter()) {
+                let closed = state.map.open_side().other();
+                if let (false, Some(end)) = (state.held, state.map.end_of(closed)) {
+                    let partition = TopicPartition { topic: topic.clone(), partition };
+                    sealed[closed.index()].insert(partition, end.0);
+                }
+            }
+        }
+        let mut grown: HashMap<String, u64> = HashMap::new();
+        for side in Side::BOTH.into_iter().filter(|s| !sealed[s.index()].is_empty()) {
+            let topology = self.shared.topology.load();
+            let Some(view) = topology.side(side).filter(|c| c.reachable) else { return };
+            let ends = &sealed[side.index()];
+            let partitions: Vec<TopicPartition> = ends.keys().cloned().collect();
+            let admin = &self.admins[side.index()];
+            let Ok(found) = ask::list_offsets(admin, view, &partitions, LATEST, DEBUGGING_CONSUMER, 0).await else { return };
+            for (partition, end) in ends {
+                if let Some(Ok(leo)) = found.get(partition) {
+                    let more = u64::try_from(leo.offset - end).unwrap_or(0);
+                    let of = self.shared.config.migrations_of(&partition.topic).next().map_or("", |m| m.name.as_str());
+                    *grown.entry(of.to_owned()).or_default() += more;
+                }
+            }
+        }
+        for (migration, records) in grown {
+            let before = self.shared.stragglers.of(&migration);
+            if records > before {
+                self.shared.metrics.stragglers(&migration).increment(records - before);
+                self.shared.stragglers.set(&migration, records);
+                tracing::error!(%migration, records, new = records - before,
+                    "stragglers: records were written to a sealed side by somebody who bypasses the proxy; readers do not see them");
+                let details = Map::from_iter([("stragglers".to_owned(), json!(records))]);
+                drop(self.events.send(Told { kind: "alarm".to_owned(), migration: Some(migration), details }));
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What `status` shows: read from the snapshots at the moment of the question.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::scheme;
+use crate::config::{Config, Migration};
+use crate::control::protocol::{ClusterStatus, Clusters, Guard, MigrationStatus, ProxyStatus, Status};
+use crate::ids::Side;
+use crate::routing::Shared;
+use crate::store::{MigrationState, Store};
+
+/// Shared by everybody who shows or knows something. Before the proxy serves it knows the config alone.
+#[derive(Clone)]
+pub struct Board(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    serving: OnceLock<(Arc<Shared>, Arc<Store>)>,
+    errors: Mutex<[Option<String>; 2]>,
+}
+
+impl Board {
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Inner { config, serving: OnceLock::new(), errors: Mutex::default() }))
+    }
+
+    pub fn serve(&self, shared: Arc<Shared>, store: Arc<Store>) {
+        // Told once, by the composition root.
+        drop(self.0.serving.set((shared, store)));
+    }
+
+    /// The outcome of the last look at a cluster.
+    pub fn heard(&self, side: Side, error: Option<String>) {
+        self.0.errors.lock().unwrap_or_else(PoisonError::into_inner)[side.index()] = error;
+    }
+
+    pub fn error(&self, side: Side) -> Option<String> {
+        self.0.errors.lock().unwrap_or_else(PoisonError::into_inner)[side.index()].clone()
+    }
+
+    pub fn status(&self) -> Status {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let Some((shared, store)) = self.0.serving.get() else {
+            let migrations = self.0.config.migrations.iter().map(|m| migration(m, None, None)).collect();
+            let proxy = ProxyStatus { version, ready: false };
+            return Status { proxy, clusters: Clusters::default(), migrations };
+        };
+        let topology = shared.topology.load();
+        let cluster = |side: Side| ClusterStatus {
+            id: topology.side(side).map(|c| c.cluster_id.clone()),
+            reachable: topology.reachable(side),
+        };
+        let clusters = Clusters { source: cluster(Side::Source), target: cluster(Side::Target) };
+        let open = open_sides(shared);
+        let ready = Side::BOTH.into_iter().any(|s| open[s.index()] && topology.reachable(s));
+        let state = store.state();
+        let migrations = self.0.config.migrations.iter();
+        let migrations = migrations.map(|m| migration(m, state.migrations.get(&m.name), Some(shared))).collect();
+        Status { proxy: ProxyStatus { version, ready }, clusters, migrations }
+    }
+}
+
+/// By side: does some partition's log end there?
+pub fn open_sides(shared: &Shared) -> [bool; 2] {
+    let mut open = [false; 2];
+    open[shared.config.default_side.index()] = true;
+    let partitions = shared.partitions.load();
+    let maps = partitions.topics.values().flat_map(|t| t.iter()).map(|p| p.map.open_side());
+    maps.for_each(|side| open[side.index()] = true);
+    open
+}
+
+fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<&Arc<Shared>>) -> MigrationStatus {
+    let step = state.map_or(scheme::CONFIGURED, |s| s.step.as_str());
+    let next = scheme::next(config.scheme, step);
+    let mut topics: Vec<(String, usize)> = match (state, shared) {
+        (Some(state), _) => state.topics.iter().map(|t| (t.name.to_string(), t.partitions.len())).collect(),
+        (None, Some(shared)) => matching(config, shared),
+        (None, None) => vec![],
+    };
+    topics.sort();
+    MigrationStatus {
+        name: config.name.clone(),
+        scheme: config.scheme,
+        step: step.to_owned(),
+        next: next.map(str::to_owned),
+        guard: guard(next, shared),
+        partitions: topics.iter().map(|(_, n)| n).sum(),
+        topics: topics.into_iter().map(|(name, _)| name).collect(),
+        sealed_at: state.and_then(|s| s.sealed_at_ms).map(rfc3339),
+        hold_ms: state.and_then(|s| s.hold_ms),
+        stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
+        groups: vec![],
+    }
+}
+
+fn matching(config: &Migration, shared: &Shared) -> Vec<(String, usize)> {
+    let topology = shared.topology.load();
+    let Some(source) = topology.side(Side::Source) else { return vec![] };
+    let topics = source.topics.iter().filter(|(name, _)| config.matches(name));
+    topics.map(|(name, view)| (name.to_string(), view.partitions.len())).collect()
+}
+
+/// What can be said without asking anybody; the step itself asks.
+fn guard(next: Option<&str>, shared: Option<&Arc<Shared>>) -> Guard {
+    let refused = |reason: &str| Guard { ok: false, reason: Some(reason.to_owned()) };
+    let Some(shared) = shared else { return refused("the proxy is starting: the clusters have not been asked yet") };
+    if next.is_none() {
+        return Guard { ok: true, reason: None };
+    }
+    let topology = shared.topology.load();
+    match Side::BOTH.into_iter().find(|side| !topology.reachable(*side)) {
+        Some(side) => refused(&format!("the {side} cluster cannot be reached")),
+        None => Guard { ok: true, reason: None },
+    }
+}
+
+fn rfc3339(ms: i64) -> String {
+    let since = std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
+}

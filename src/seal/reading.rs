@@ -1,0 +1,113 @@
+//! Step 3, judged: what was read of the two sides, and the map that follows from it. Pure.
+
+use std::collections::HashMap;
+
+use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
+use crate::offsets::SpliceMap;
+use crate::producers::gate::{MEMORY_MS, Recent};
+use crate::store::SealedProducer;
+
+/// One partition between two equal looks at its end.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    pub partition: TopicPartition,
+    /// Old side: log end before and after its producers were read, the leader epoch with it, high watermark.
+    pub end: NOffset,
+    pub end_again: NOffset,
+    pub end_epoch: i32,
+    pub high_watermark: NOffset,
+    /// New side: log end and high watermark.
+    pub other_end: NOffset,
+    pub other_high_watermark: NOffset,
+    /// Old side's producers: (native PID, epoch, last sequence, last timestamp).
+    pub producers: Vec<(i64, i16, i32, i64)>,
+}
+
+/// What the reading is held against.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub map: SpliceMap,
+    /// The highest virtual end that was acknowledged or shown.
+    pub visible: i64,
+    /// Where the new side must stand.
+    pub other_end: NOffset,
+    pub recent: Vec<Recent>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Judged {
+    /// The new map, the epoch of the end, the gate's table.
+    Sealed { map: SpliceMap, end: NOffset, next: NOffset, producers: Vec<SealedProducer> },
+    /// Not still yet: read again.
+    Again(&'static str),
+    /// Will not change by waiting.
+    Refused(String),
+}
+
+pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged {
+    let partition = &reading.partition;
+    if reading.end != reading.end_again {
+        return Judged::Again("the old side still grows");
+    }
+    if reading.high_watermark < reading.end {
+        return Judged::Again("the old side's replicas have not caught up");
+    }
+    if known.map.virtual_end(reading.end).0 < known.visible {
+        return Judged::Again("the old side's leader has less than was acknowledged");
+    }
+    if reading.other_end != known.other_end {
+        return Judged::Refused(format!(
+            "{partition} on the {to} ends at {}, it should end at {}: somebody else writes to it",
+            reading.other_end, known.other_end
+        ));
+    }
+    if reading.other_high_watermark < reading.other_end {
+        return Judged::Again("the new side's replicas have not caught up");
+    }
+    match known.map.sealed(reading.end, reading.end_epoch, (to, reading.other_end)) {
+        Err(error) => Judged::Refused(format!("{partition}: {error}")),
+        Ok(map) => {
+            let producers = producers(reading, known, now_ms);
+            Judged::Sealed { map, end: reading.end, next: reading.other_end, producers }
+        }
+    }
+}
+
+/// What DescribeProducers says, merged with what was acknowledged through us in the last ten minutes.
+fn producers(reading: &Reading, known: &Known, now_ms: i64) -> Vec<SealedProducer> {
+    let mut table: HashMap<VirtualPid, SealedProducer> = HashMap::new();
+    for (native, epoch, last_sequence, timestamp) in &reading.producers {
+        // Those of another generation of ids did not come through this part of the log.
+        let Some(pid) = VirtualPid::from_upstream(*native, known.map.seals()) else { continue };
+        if *last_sequence < 0 {
+            continue;
+        }
+        let at_ms = if *timestamp > 0 { *timestamp } else { now_ms };
+        let sealed =
+            SealedProducer { pid, epoch: *epoch, last_sequence: *last_sequence, base_offset: None, at_ms: at_ms.min(now_ms) };
+        table.insert(pid, sealed);
+    }
+    for recent in known.recent.iter().filter(|r| now_ms.saturating_sub(r.at_ms) <= MEMORY_MS) {
+        let own = SealedProducer {
+            pid: recent.pid,
+            epoch: recent.epoch,
+            last_sequence: recent.last_sequence,
+            base_offset: recent.base_offset.map(|o| o.0),
+            at_ms: recent.at_ms,
+        };
+        let entry = table.entry(recent.pid).or_insert(own);
+        if own.is_ahead_of(entry) || (own.epoch, own.last_sequence) == (entry.epoch, entry.last_sequence) {
+            *entry = own;
+        }
+    }
+    let mut list: Vec<SealedProducer> = table.into_values().collect();
+    list.sort_by_key(|p| p.pid);
+    // The gap rule counts from the seal.
+    for producer in &mut list {
+        producer.at_ms = now_ms;
+    }
+    list
+}
+
+/// A native offset that was never read.
+pub const UNREAD: NOffset = Native(-1);

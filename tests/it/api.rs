@@ -1,0 +1,9 @@
+//! The machines of groups, commits, positions, topics and configs, step by step, without a connection.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod configs;
+mod groups;
+mod list_offsets;
+mod positions;
+mod topics;
+mod world;
