@@ -45,16 +45,17 @@ impl Source {
 
 /// Every Rust file of src.
 fn sources() -> Vec<Source> {
-    let mut found = vec![];
-    walk(&root().join("src"), &mut found);
-    let mut sources: Vec<Source> = found
-        .iter()
-        .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .map(|p| Source { path: relative(p), text: std::fs::read_to_string(p).unwrap() })
-        .collect();
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    let sources = rust_files("src");
     assert!(sources.len() > 80, "only {} files: the scan looks in the wrong place", sources.len());
     sources
+}
+
+fn rust_files(folder: &str) -> Vec<Source> {
+    let mut found = vec![];
+    walk(&root().join(folder), &mut found);
+    found.retain(|p| p.extension().is_some_and(|e| e == "rs"));
+    found.sort();
+    found.iter().map(|p| Source { path: relative(p), text: std::fs::read_to_string(p).unwrap() }).collect()
 }
 
 /// Every text that git holds; where git cannot say, every file that is there.
@@ -487,6 +488,22 @@ fn nothing_panics_at_will() {
     assert_eq!(may_panic(&Source::planted("src/api/fetch.rs", bad)).len(), 3);
 }
 
+// ---------------------------------------------------------------------------------------------- tests wait for the event
+
+fn sleeps(source: &Source) -> Vec<String> {
+    source.lines_with(&["::sleep(", " sleep(", "sleep_until("])
+}
+
+#[test]
+fn tests_never_sleep() {
+    let tests: Vec<Source> = rust_files("tests/it");
+    none("a test waits for what it waits for", &tests.iter().flat_map(sleeps).collect::<Vec<_>>());
+    assert_eq!(
+        sleeps(&Source::planted("tests/it/x.rs", "fn f() { std::thread::sleep(second); } // sleep(1)\n")).len(),
+        1
+    );
+}
+
 // ---------------------------------------------------------------------------------------------- at home on every machine
 
 /// Where files were written is nobody's business, and where packages come from is the tool's own setting.
@@ -536,10 +553,12 @@ fn unexplained(cargo: &str) -> Vec<String> {
     for line in cargo.lines().map(str::trim) {
         if line.starts_with('[') {
             section = line;
-        } else if section.ends_with("dependencies]") && !line.is_empty() && !line.starts_with('#') {
-            if line.rsplit_once(" # ").is_none_or(|(_, why)| why.trim().is_empty()) {
-                found.push(line.to_owned());
-            }
+        } else if section.ends_with("dependencies]")
+            && !line.is_empty()
+            && !line.starts_with('#')
+            && line.rsplit_once(" # ").is_none_or(|(_, why)| why.trim().is_empty())
+        {
+            found.push(line.to_owned());
         }
     }
     found
