@@ -100,7 +100,7 @@ pub async fn first_contact(config: &Config, store: &Store, admins: &[Rc<Admin>; 
 
 async fn ask(admin: &Admin, name: &str) -> Result<(ClusterView, MarkerSeen), crate::upstream::admin::AdminError> {
     let view = discovery::look(admin, &[]).await?;
-    let marker = marker::read(admin, &view, name).await?;
+    let marker = marker::read(admin, name).await?;
     Ok((view, marker))
 }
 

@@ -73,6 +73,17 @@ async fn create(admin: &Admin, view: &ClusterView, topic: &TopicName, modest: bo
 /// Writes the marker, or a tombstone. Returns when all replicas in sync have it. Tried again until the deadline: a marker that is
 /// there twice is as good as one.
 pub async fn write(admin: &Admin, name: &str, marker: Option<&Marker>) -> Result<(), AdminError> {
+    let view = discovery::look(admin, &[]).await?;
+    write_through(admin, view, name, marker).await
+}
+
+/// The same by leaders that are known already: in a hold every look counts.
+pub async fn write_through(
+    admin: &Admin,
+    mut view: ClusterView,
+    name: &str,
+    marker: Option<&Marker>,
+) -> Result<(), AdminError> {
     let tp = partition(name);
     let deadline = ask::within(TIME);
     let record = Record {
@@ -81,20 +92,16 @@ pub async fn write(admin: &Admin, name: &str, marker: Option<&Marker>) -> Result
     };
     loop {
         let batch = record::batch(&record, now_ms(), None);
-        let failed = match once(admin, &tp, batch).await {
-            Ok(code::NONE) => return Ok(()),
-            Ok(code) => refused(admin, format!("a write to {tp}"), code),
+        let failed = match ask::produce_raw(admin, &view, &tp, -1, batch).await {
+            Ok(answer) if answer.error_code == code::NONE => return Ok(()),
+            Ok(answer) => refused(admin, format!("a write to {tp}"), answer.error_code),
             Err(e) => e,
         };
         if !failed.is_passing() || !ask::pause(deadline).await {
             return Err(failed);
         }
+        view = discovery::look(admin, &view.broker_list()).await?;
     }
-}
-
-async fn once(admin: &Admin, tp: &TopicPartition, batch: Bytes) -> Result<i16, AdminError> {
-    let view = discovery::look(admin, &[]).await?;
-    Ok(ask::produce_raw(admin, &view, tp, -1, batch).await?.error_code)
 }
 
 /// The last marker, from the whole log. `Err`: the cluster could not say, which is not the same as that there is none.

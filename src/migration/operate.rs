@@ -104,7 +104,9 @@ impl Control {
         let [source, target] = &self.admins;
         self.preflight(migration).await?;
         let already = self.store.state();
-        let prepared = topics::prepare(&self.shared.config, migration, &already, source, target, dry_run).await?;
+        let pinned = already.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
+        let prepared = topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run).await;
+        let prepared = prepared.map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
         if !dry_run {
             let event = Event::Prepared {
                 migration: migration.name.clone(),

@@ -71,6 +71,9 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     let lives = lives(act.shared, &act.partitions)?;
     let old = act.to.other();
     wait_until_settled(act.shared, &lives).await?;
+    for admin in act.admins {
+        marker::ensure_topic(admin, &act.shared.config.name).await.map_err(|e| unreachable(&e))?;
+    }
     // Fresh leaders on both sides, so that the hold does not have to look for them.
     let views = join(look(&act, old), look(&act, act.to)).await;
     let views = (views.0?, views.1?);
@@ -334,7 +337,7 @@ impl Work<'_> {
         let of = |side: Side| if side == self.to { &views.1 } else { &views.0 };
         let one = |side: Side| {
             let mark = mark.clone();
-            async move { marker::write(&self.admins[side.index()], of(side), name, mark.as_ref()).await }
+            async move { marker::write_through(&self.admins[side.index()], ClusterView::clone(of(side)), name, mark.as_ref()).await }
         };
         Side::BOTH.into_iter().map(one).collect()
     }
