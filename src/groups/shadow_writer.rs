@@ -36,6 +36,8 @@ const AUTHORITY: Side = Side::Source;
 const MOST_PENDING: usize = 100_000;
 /// Groups asked for or written at a time.
 const GROUPS: usize = 32;
+/// Commits taken in before the next look at the clock.
+const MOST_AT_ONCE: usize = 10_000;
 /// Between two rounds of writing: what a group commits meanwhile becomes one commit.
 const PACE: Duration = Duration::from_millis(100);
 /// After a failure.
@@ -60,7 +62,9 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         read_at: now,
         write_at: now,
     };
+    writer.notice_seals();
     loop {
+        inbox.drain();
         let now = Instant::now();
         writer.notice(&mut inbox.pending, now);
         if now >= writer.write_at {
@@ -77,7 +81,7 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         let wake = sleep_until(writer.wake(&inbox.pending, now));
         tokio::select! {
             Some(shadow) = inbox.receiver.recv() => inbox.pending.put(shadow),
-            Ok(()) = routes.changed() => {}
+            Ok(()) = routes.changed() => writer.notice_seals(),
             () = wake => {}
         }
     }
@@ -131,6 +135,14 @@ struct Inbox {
 }
 
 impl Inbox {
+    /// What has come, a turn's worth.
+    fn drain(&mut self) {
+        for _ in 0..MOST_AT_ONCE {
+            let Ok(shadow) = self.receiver.try_recv() else { break };
+            self.pending.put(shadow);
+        }
+    }
+
     /// Takes commits in while something else is waited for: they coalesce here, not in the channel.
     async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
@@ -159,16 +171,21 @@ struct Writer {
 }
 
 impl Writer {
-    /// Is a pass over all groups due?
-    fn notice(&mut self, pending: &mut Pending, now: Instant) {
+    /// A seal that was released: the groups that committed before it have no shadow.
+    fn notice_seals(&mut self) {
         let seals = released_seals(&self.clusters.shared.partitions.load());
+        self.list_wanted |= seals > self.seals;
+        // The sum falls for a moment when the next seal holds partitions of the one before.
+        self.seals = seals.max(self.seals);
+    }
+
+    /// Is a pass over all groups due for another reason?
+    fn notice(&mut self, pending: &mut Pending, now: Instant) {
         let dropped = pending.take_overflowed();
         if dropped > 0 {
             self.count(ShadowOutcome::Failed, usize::try_from(dropped).unwrap_or(usize::MAX));
         }
-        // The sum can fall for a moment when the next seal holds partitions of the one before.
-        self.list_wanted |= seals > self.seals || dropped > 0 || (seals > 0 && now >= self.afresh_at);
-        self.seals = seals.max(self.seals);
+        self.list_wanted |= dropped > 0 || (self.seals > 0 && now >= self.afresh_at);
         if now >= self.afresh_at {
             self.afresh_at = now + AFRESH;
         }

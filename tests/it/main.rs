@@ -9,5 +9,6 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod shadow;
 mod store;
 mod wire;
