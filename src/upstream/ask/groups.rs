@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
-    RequestKind, ResponseKind,
+    ApiVersionsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse, RequestKind, ResponseKind,
 };
 
 use super::{Answers, another_answer, spoken, text};
