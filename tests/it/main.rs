@@ -9,6 +9,7 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod preflight;
 mod shadow;
 mod store;
 mod wire;
