@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 use kafka_cutover::cli::{Cli, Command, LogFormat};
 use kafka_cutover::config::{self, Config};
 use kafka_cutover::control::{Client, commands};
-use kafka_cutover::{audit, demo, proxy};
+use kafka_cutover::{audit, demo, preflight, proxy};
 use tracing_subscriber::EnvFilter;
 
 /// What ends the program, by exit code.
@@ -32,7 +32,7 @@ impl From<commands::Failed> for End {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match log(cli.log_format).and_then(|()| dispatch(cli)) {
+    match log(&cli).and_then(|()| dispatch(cli)) {
         Ok(code) => code,
         Err(End::Failed(why)) => {
             eprintln!("kafka-cutover: {why}");
@@ -49,7 +49,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
     let client = || Client::new(cli.socket.clone().unwrap_or_else(default_socket));
     let done: Result<(), End> = match &cli.command {
         Command::Run(args) => Ok(proxy::run(load(&args.config, cli.socket.as_deref())?)?),
-        Command::Check(args) => not_here("check", &load(&args.config, cli.socket.as_deref())?),
+        Command::Check(args) => check(&load(&args.config, cli.socket.as_deref())?, args.json),
         Command::Demo(args) => return Ok(demo::run(args.clone())?),
         Command::Sandbox(args) => Ok(demo::sandbox(args, cli.socket.as_deref())?),
         Command::Canary(args) => return Ok(audit::canary::run(args.clone())?),
@@ -65,10 +65,18 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// A stand-in until the parts meet: proxy::run, preflight::check, demo::run, demo::sandbox, audit::canary.
-fn not_here(what: &str, args: &impl std::fmt::Debug) -> Result<(), End> {
-    tracing::debug!(?args, "read");
-    Err(End::Failed(format!("`{what}` is not in this build")))
+/// Findings go to stdout; an error among them is exit code 1.
+fn check(config: &Config, json: bool) -> Result<(), End> {
+    let found = preflight::check(config)?;
+    if json {
+        println!("{}", serde_json::to_string(&found).context("findings")?);
+    } else {
+        print!("{}", preflight::table(&found, std::io::IsTerminal::is_terminal(&std::io::stdout())));
+    }
+    match found.errors() {
+        0 => Ok(()),
+        n => Err(End::Failed(format!("{n} of the findings must be mended first"))),
+    }
 }
 
 /// The config as it was written, with `--socket` over it.
@@ -91,13 +99,22 @@ fn block_on(call: impl Future<Output = Result<(), commands::Failed>>) -> Result<
     Ok(runtime.block_on(call)?)
 }
 
-fn log(format: LogFormat) -> Result<(), End> {
+/// `run` and `sandbox` tell what they do; other commands have a voice of their own and log only what goes wrong. What
+/// librdkafka says is counted by who drives it.
+fn default_level(command: &Command) -> &'static str {
+    match command {
+        Command::Run(_) | Command::Sandbox(_) => "info,rdkafka=off,librdkafka=off",
+        _ => "warn,rdkafka=off,librdkafka=off",
+    }
+}
+
+fn log(cli: &Cli) -> Result<(), End> {
     let filter = match std::env::var("KAFKA_CUTOVER_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|e| End::Config(format!("KAFKA_CUTOVER_LOG: {e}")))?,
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(default_level(&cli.command)),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
+    match cli.log_format {
         LogFormat::Human => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => subscriber.json().init(),
     }

@@ -25,6 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::operator::Operator;
 use crate::control::server::ControlSocket;
+use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
@@ -165,10 +166,11 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     }
 
     let frame_limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-    let admins = Side::BOTH.map(|side| {
+    let admin = |side: Side| {
         let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
         Rc::new(Admin::new(side, bootstrap, frame_limit))
-    });
+    };
+    let admins = Side::BOTH.map(admin);
     let fresh = store.state().identity.is_none();
     let first = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -181,8 +183,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     };
 
     let (deadlines, deadlines_told) = mpsc::unbounded_channel();
+    let (shadows, shadows_told) = mpsc::unbounded_channel();
     let topology = Arc::new(ArcSwap::<Topology>::default());
-    let shared = Arc::new(Shared::new(config.clone(), first.cluster, topology, deadlines, metrics.clone()));
+    let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
+    let shared = Arc::new(shared);
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
         publish(&shared, &store, side, view, unsettled_until_ms);
     }
@@ -247,6 +251,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         let every = config.timeouts.metadata_max_age;
         tasks.spawn_local(unless(stop.clone(), discovery::watch(admins[side.index()].clone(), every, wake, hear)));
     }
+
+    // Connections of its own: a commit that waits for followers must not delay a seal's question.
+    let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);
+    tasks.spawn_local(unless(stop.clone(), shadows));
 
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();

@@ -225,7 +225,6 @@ fn a_refused_switch_ends_the_story() {
 }
 
 #[test]
-#[ignore = "needs the proxy"]
 fn the_demo_moves_live_traffic() {
     let args = DemoArgs { scheme: DemoScheme::All, records: 20_000, config: None, json: true, keep: false };
     let outcome = story::play(&args, Scheme::ProducersFirst).expect("played");
@@ -236,7 +235,6 @@ fn the_demo_moves_live_traffic() {
 }
 
 #[test]
-#[ignore = "needs the proxy"]
 fn the_sandbox_takes_traffic() {
     let dir = tempfile::tempdir().expect("a directory");
     let args = SandboxArgs { listen: "127.0.0.1:0".parse().expect("an address"), nodes: 2 };

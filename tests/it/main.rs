@@ -1,4 +1,5 @@
 //! Every test of the project, in one binary. Module by module:
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests do IO, and fail by panicking")]
 
 mod api;
 mod audit;
@@ -10,6 +11,8 @@ mod guards;
 mod monitor;
 mod offsets;
 mod real;
+mod preflight;
+mod shadow;
 mod store;
 mod support;
 mod wire;

@@ -9,6 +9,9 @@ use kafka_cutover::audit::{Event, What};
 
 use super::PATIENCE;
 
+/// How many of one client's are shown.
+const COMPLAINTS: usize = 10;
+
 #[derive(Default)]
 pub struct Board {
     inner: Mutex<Inner>,
@@ -89,23 +92,22 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Until `enough`. A client that ends without having said `done`, and time that runs out, end the test.
-    pub fn wait(&self, what: &str, enough: impl Fn(&Tallies) -> bool) -> Tallies {
+    /// Until `enough`. The end of one that should go on, or that did not say `done`, ends the test, and so does time that runs out.
+    pub fn wait(&self, what: &str, going_on: &[&str], enough: impl Fn(&Tallies) -> bool) -> Tallies {
         let deadline = Instant::now() + PATIENCE;
         let mut inner = self.inner.lock().unwrap();
         loop {
             if enough(&inner.tallies) {
                 return inner.tallies.clone();
             }
-            let dead = inner.tallies.iter().find(|(_, t)| t.ended && !t.done).map(|(name, _)| name.clone());
+            let is_dead = |name: &str, t: &Tally| t.ended && (!t.done || going_on.contains(&name));
+            let dead = inner.tallies.iter().find(|(name, t)| is_dead(name, t)).map(|(name, _)| name.clone());
             let left = deadline.saturating_duration_since(Instant::now());
             if dead.is_some() || left.is_zero() {
-                let last: Vec<String> = inner.events.iter().filter_map(complaint).collect();
-                let why = dead.map_or("time is up".to_owned(), |name| format!("{name} ended without having said `done`"));
-                let tail = last[last.len().saturating_sub(20)..].join("\n");
-                let tallies = inner.tallies.clone();
+                let why = dead.map_or("time is up".to_owned(), |name| format!("{name} has ended"));
+                let table = inner.table();
                 drop(inner); // readers go on
-                panic!("waiting until {what}: {why}\n{tallies:#?}\n{tail}");
+                panic!("waiting until {what}: {why}\n{table}");
             }
             inner = self.changed.wait_timeout(inner, left).unwrap().0;
         }
@@ -121,11 +123,29 @@ impl Board {
     }
 }
 
+impl Inner {
+    /// Who has come how far, and what each has to complain of.
+    fn table(&self) -> String {
+        let mut text = String::new();
+        for (name, t) in &self.tallies {
+            let parts: Vec<&str> = t.assigned.iter().map(String::as_str).collect();
+            let state = if t.ended { "ended" } else if t.ready { "runs" } else { "starts" };
+            let counts = format!("sent {}, acked {}, failed {}, received {}", t.sent, t.acked, t.failed, t.received);
+            text.push_str(&format!("{name}: {state}: {counts}; has partitions {}\n", parts.join(" ")));
+            let complaints = self.events.iter().filter(|e| e.client == *name).filter_map(complaint);
+            for line in complaints.chain(t.stderr.iter().cloned()).take(COMPLAINTS) {
+                text.push_str(&format!("    {line}\n"));
+            }
+        }
+        text
+    }
+}
+
 fn complaint(event: &Event) -> Option<String> {
     match &event.what {
-        What::Log { level, text } => Some(format!("{}: {level}: {text}", event.client)),
-        What::Fail { error, .. } => Some(format!("{}: failed: {error}", event.client)),
-        What::Commit { ok: false, error } => Some(format!("{}: commit failed: {error}", event.client)),
+        What::Log { level, text } => Some(format!("{level}: {text}")),
+        What::Fail { error, .. } => Some(format!("failed: {error}")),
+        What::Commit { ok: false, error } => Some(format!("commit failed: {error}")),
         _ => None,
     }
 }

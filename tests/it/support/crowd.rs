@@ -106,7 +106,11 @@ impl Crowd {
     }
 
     pub fn wait(&self, what: &str, enough: impl Fn(&Tallies) -> bool) -> Tallies {
-        self.board.wait(what, enough)
+        // Producers may have a number of records after which they end by themselves.
+        let of = |(name, d): (&'_ String, &Driver)| (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone());
+        let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
+        let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
+        self.board.wait(what, &readers, enough)
     }
 
     pub fn tally(&self, name: &str) -> Tally {
