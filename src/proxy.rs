@@ -64,9 +64,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         LocalSet::new().block_on(&runtime, control(config, token, started))
     })?;
     match ready.recv() {
-        Ok(Started { listeners, monitor }) => {
-            Ok(Running { listeners, monitor, socket, stop, control: Some(control) })
-        }
+        Ok(Started { listeners, monitor }) => Ok(Running { listeners, monitor, socket, stop, control: Some(control) }),
         Err(_) => match control.join() {
             Ok(Ok(())) => Err(anyhow!("the proxy was stopped before it listened")),
             Ok(Err(error)) => Err(error),
@@ -301,8 +299,7 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     let Some(mut view) = view else { return };
     let state = store.state();
     if side == Side::Source
-        && let Some(next) =
-            track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
+        && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
     {
         shared.publish_partitions(next);
     }

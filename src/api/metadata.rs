@@ -84,7 +84,8 @@ impl Machine for Metadata {
 /// With the cluster's own defaults for partitions and replicas, as a broker's auto-creation has it.
 fn create(names: Vec<TopicName>) -> Ask {
     let topic = |name| CreatableTopic::default().with_name(name).with_num_partitions(-1).with_replication_factor(-1);
-    let request = CreateTopicsRequest::default().with_timeout_ms(5_000).with_topics(names.into_iter().map(topic).collect());
+    let request =
+        CreateTopicsRequest::default().with_timeout_ms(5_000).with_topics(names.into_iter().map(topic).collect());
     Ask { side: Side::Source, to: To::Controller, lane: Lane::Ordinary, request: RequestKind::CreateTopics(request) }
 }
 
