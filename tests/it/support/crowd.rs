@@ -74,7 +74,7 @@ impl Crowd {
 
     fn spawn(&mut self, lib: &str, command: &str, name: &str, flags: &[&str], role: Role) {
         self.expect.libs.insert(name.to_owned(), lib.to_owned());
-        let mut driver = Command::new(here().join("run"));
+        let mut driver = run();
         driver.args([lib, command, "--bootstrap", &self.bootstrap, "--topic", &self.topic, "--name", name]).args(flags);
         driver.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = driver.spawn().expect("a driver");
@@ -202,7 +202,7 @@ impl Crowd {
 
     /// What Java's admin client says of the topic's offsets.
     pub fn java_offsets(&self, spec: &str) -> BTreeMap<i32, i64> {
-        let mut command = Command::new(here().join("run"));
+        let mut command = run();
         command.args(["java", "offsets", "--bootstrap", &self.bootstrap, "--topic", &self.topic, "--name", "ask", "--spec", spec]);
         let output = run_to_end(command);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -243,6 +243,13 @@ impl Drop for Crowd {
             }
         }
     }
+}
+
+/// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that it is here for.
+fn run() -> Command {
+    let mut command = Command::new(here().join("run"));
+    command.env_remove("LD_LIBRARY_PATH");
+    command
 }
 
 fn here() -> std::path::PathBuf {
