@@ -163,12 +163,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
     }
 
-    let frame_limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-    let admin = |side: Side| {
-        let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
-        Rc::new(Admin::new(side, bootstrap, frame_limit))
-    };
+    let admin = |side: Side| Rc::new(Admin::of(&config, side));
     let admins = Side::BOTH.map(admin);
+
     let fresh = store.state().identity.is_none();
     let first = tokio::select! {
         () = stop.cancelled() => return Ok(()),
