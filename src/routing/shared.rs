@@ -1,7 +1,7 @@
 //! What every worker and the control thread share. Snapshots are read without a lock; whoever changes one bumps the
 //! counter that others wait on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +38,7 @@ pub struct Shared {
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub in_flight: InFlight,
+    pub alarms: Alarms,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -76,6 +77,7 @@ impl Shared {
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
             in_flight,
+            alarms: Alarms::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -168,5 +170,15 @@ impl InFlight {
 
     pub fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
+/// What was said already: an alarm about the same thing is not repeated with every look.
+#[derive(Default)]
+pub struct Alarms(Mutex<HashSet<String>>);
+
+impl Alarms {
+    pub fn is_first(&self, about: String) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about)
     }
 }
