@@ -10,4 +10,5 @@ mod guards;
 mod monitor;
 mod offsets;
 mod store;
+mod system;
 mod wire;
