@@ -111,7 +111,9 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         if winding_down && line.answers.is_empty() {
             return End::Broken("the proxy stops".to_owned());
         }
-        let open = !winding_down && line.answers.len() + line.backlog.len() < limits.in_flight_requests && line.bytes < byte_limit;
+        let open = !winding_down
+            && line.answers.len() + line.backlog.len() < limits.in_flight_requests
+            && line.bytes < byte_limit;
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -157,11 +159,16 @@ impl Pipeline {
         let size = frame.len();
         let mut body = frame;
         let shared = &self.session.shared;
-        let (api_key, version, correlation_id) =
-            frame::peek(&body).ok_or_else(|| End::Rejected(RejectReason::Malformed, "shorter than a head".to_owned()))?;
+        let (api_key, version, correlation_id) = frame::peek(&body)
+            .ok_or_else(|| End::Rejected(RejectReason::Malformed, "shorter than a head".to_owned()))?;
         let spoken = shared.cluster.versions.speaks(api_key, version);
-        let head = if spoken || api_key == API_VERSIONS { frame::request_head(&mut body) } else {
-            return Err(End::Rejected(RejectReason::UnsupportedVersion, format!("API key {api_key} version {version} is not offered")));
+        let head = if spoken || api_key == API_VERSIONS {
+            frame::request_head(&mut body)
+        } else {
+            return Err(End::Rejected(
+                RejectReason::UnsupportedVersion,
+                format!("API key {api_key} version {version} is not offered"),
+            ));
         };
         let head = match head {
             Ok(head) => head,
@@ -202,7 +209,9 @@ impl Pipeline {
     fn start(&mut self, arrived: &mut Arrived) -> Result<Option<LocalBoxFuture<'static, Reply>>, End> {
         let session = self.session.clone();
         let head = arrived.head.clone();
-        let rejected = |e: WireError| End::Rejected(RejectReason::Malformed, format!("{} v{}: {e}", head.api_key, head.api_version));
+        let rejected = |e: WireError| {
+            End::Rejected(RejectReason::Malformed, format!("{} v{}: {e}", head.api_key, head.api_version))
+        };
         Ok(Some(match head.api_key {
             PRODUCE => return self.start_produce(arrived),
             FETCH => {
@@ -221,7 +230,8 @@ impl Pipeline {
         let head = &arrived.head;
         if arrived.produce.is_none() {
             let decoded = ProduceRequest::decode(arrived.body.clone(), head.api_version);
-            let decoded = decoded.map_err(|e| End::Rejected(RejectReason::Malformed, format!("Produce v{}: {e}", head.api_version)))?;
+            let decoded = decoded
+                .map_err(|e| End::Rejected(RejectReason::Malformed, format!("Produce v{}: {e}", head.api_version)))?;
             arrived.produce = Some(decoded);
         }
         let Some(request) = &arrived.produce else { return Ok(None) };

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::partitions::Partitions;
 use crate::config::Config;
+use crate::groups::shadow::Shadow;
 use crate::ids::{NodeId, Side};
 use crate::monitor::Metrics;
 use crate::upstream::Topology;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub refresh: [Notify; 2],
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
+    /// Commits that get a shadow on the other side, for the writer on the control thread.
+    pub shadows: mpsc::UnboundedSender<Shadow>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub metrics: Arc<Metrics>,
@@ -53,6 +56,7 @@ impl Shared {
         cluster: VirtualCluster,
         topology: Arc<ArcSwap<Topology>>,
         deadlines: mpsc::UnboundedSender<HoldDeadline>,
+        shadows: mpsc::UnboundedSender<Shadow>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl Shared {
             gates_changed: watch::Sender::new(0),
             refresh: [Notify::new(), Notify::new()],
             deadlines,
+            shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
             metrics,

@@ -1,6 +1,6 @@
 //! The control plane's client of one cluster: discovery, preflight, prepare, seal and markers ask through it.
 //! Lives on the control thread; one connection per address, opened at first need.
-#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
+#![allow(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -105,7 +105,13 @@ impl Admin {
         self.ask_version(address, request, key, version).await
     }
 
-    async fn ask_version(&self, address: &str, request: &RequestKind, key: i16, version: i16) -> Result<ResponseKind, AdminError> {
+    async fn ask_version(
+        &self,
+        address: &str,
+        request: &RequestKind,
+        key: i16,
+        version: i16,
+    ) -> Result<ResponseKind, AdminError> {
         let mut body = ChainWriter::new();
         encode::request(request, version, &mut body);
         let body = body.finish().map_err(|e| AdminError::Garbled(e, self.side))?;

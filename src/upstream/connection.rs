@@ -279,4 +279,3 @@ async fn read_answers(
         flush.notify_one();
     }
 }
-

@@ -79,9 +79,10 @@ impl Pool {
     fn any(&mut self, side: Side, lane: Lane) -> Option<NodeId> {
         let topology = self.topology.load();
         let brokers = &topology.side(side)?.brokers;
-        let open = self.connections.iter().find(|((s, node, l), c)| {
-            *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node)
-        });
+        let open = self
+            .connections
+            .iter()
+            .find(|((s, node, l), c)| *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node));
         if let Some(((_, node, _), _)) = open {
             return Some(*node);
         }

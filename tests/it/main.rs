@@ -11,6 +11,7 @@ mod guards;
 mod monitor;
 mod offsets;
 mod preflight;
+mod shadow;
 mod store;
 mod system;
 mod wire;
