@@ -1,5 +1,8 @@
 //! The sequence gate (DESIGN.md section 7) through the whole proxy: retries over a seam, gaps, epochs, order, ids.
 
+use std::time::Duration;
+
+use kafka_cutover::ids::Side;
 use kafka_protocol::messages::ProduceRequest;
 
 use super::world::*;
@@ -10,14 +13,9 @@ const NOT_LEADER: i16 = 6;
 /// How a producer id of a partition that was sealed once looks upstream.
 const SEALED_ONCE: i64 = 1 << 44;
 
-/// The ends of both logs.
-fn ends(world: &World) -> (i64, i64) {
-    (world.source.log_end("moved", 0).unwrap(), world.target.log_end("moved", 0).unwrap())
-}
-
 /// A world whose source has sequences 0 to 4 of a producer, after the switch.
 async fn moved() -> (World, Raw, i64) {
-    let world = World::new(1);
+    let world = World::with(1, |c| c.timeouts.metadata_max_age = Duration::from_millis(200));
     let pid = world.producer().await;
     let mut raw = world.client().await;
     for sequence in 0..5 {
@@ -40,7 +38,7 @@ async fn a_retry_over_the_seam_is_stored_once() {
     world.switch().await.expect("switched");
     let mut raw = world.client().await;
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 0, 3))).await.0, 0, "a success, as it was one");
-    assert_eq!(ends(&world), (3, 0), "stored once");
+    assert_eq!(world.stored(0), (3, 0), "stored once");
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 3, 2))).await, (0, 3), "and on it goes");
     assert_eq!(read(&mut raw, 0, 0, 5, 1 << 20).await.len(), 5);
 }
@@ -52,7 +50,7 @@ async fn a_retry_of_what_was_acknowledged_gets_its_offset_again() {
         let done = raw.produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))).await;
         assert_eq!(done, (0, i64::from(sequence)));
     }
-    assert_eq!(ends(&world), (5, 0));
+    assert_eq!(world.stored(0), (5, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +60,7 @@ async fn the_gate_survives_a_restart() {
     let mut raw = world.client().await;
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 4, 1))).await.0, 0);
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 6, 1))).await, (OUT_OF_ORDER, -1));
-    assert_eq!(ends(&world), (5, 0));
+    assert_eq!(world.stored(0), (5, 0));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 5, 1))).await, (0, 5));
 }
 
@@ -70,7 +68,7 @@ async fn the_gate_survives_a_restart() {
 async fn a_gap_behind_the_seam_is_refused_as_one_broker_would() {
     let (world, mut raw, pid) = moved().await;
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 6, 1))).await, (OUT_OF_ORDER, -1));
-    assert_eq!(ends(&world), (5, 0));
+    assert_eq!(world.stored(0), (5, 0));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 5, 1))).await, (0, 5));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 6, 1))).await, (0, 6));
 }
@@ -79,7 +77,7 @@ async fn a_gap_behind_the_seam_is_refused_as_one_broker_would() {
 async fn a_higher_epoch_begins_at_0_and_a_lower_one_is_over() {
     let (world, mut raw, pid) = moved().await;
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 1, 5, 1))).await, (OUT_OF_ORDER, -1));
-    assert_eq!(ends(&world), (5, 0));
+    assert_eq!(world.stored(0), (5, 0));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 1, 0, 1))).await, (0, 5));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 5, 1))).await, (OLD_EPOCH, -1));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 1, 1, 1))).await, (0, 6));
@@ -98,7 +96,7 @@ async fn the_head_goes_alone_also_for_a_producer_that_no_table_knows() {
             raw.send(&produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))), 9).await;
         }
         assert_eq!(produced(&mut raw, 3).await, [(NOT_LEADER, -1); 3]);
-        assert_eq!(ends(&world), (5, at - 5), "nothing overtook the head");
+        assert_eq!(world.stored(0), (5, at - 5), "nothing overtook the head");
         for sequence in first..first + 3 {
             raw.send(&produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))), 9).await;
         }
@@ -111,11 +109,11 @@ async fn the_head_goes_alone_also_for_a_producer_that_no_table_knows() {
 async fn the_target_sees_ids_that_nobody_else_can_have() {
     let (world, mut raw, pid) = moved().await;
     // Somebody whose id the target has given: the same number as our client's, which the source has given.
-    assert_eq!(world.target.append_directly("moved", 0, encode(idempotent(pid, 0, 0, 1))), Some(0));
+    assert_eq!(world.target.append_directly("moved", 0, encode(idempotent(pid, 0, 0, 1))), Some(1));
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 5, 1))).await, (0, 6));
-    let ids: Vec<_> = world.target.faults().produced("moved", 0).iter().map(|p| p.producer_id).collect();
+    let ids: Vec<_> = world.came(Side::Target, 0).iter().map(|p| p.producer_id).collect();
     assert_eq!(ids, [pid | SEALED_ONCE]);
-    let source: Vec<_> = world.source.faults().produced("moved", 0).iter().map(|p| p.producer_id).collect();
+    let source: Vec<_> = world.came(Side::Source, 0).iter().map(|p| p.producer_id).collect();
     assert_eq!(source, [pid; 5], "before the seal nothing is rewritten");
 
     // And one that our client got from the target while the source was away.
@@ -124,7 +122,7 @@ async fn the_target_sees_ids_that_nobody_else_can_have() {
     let issued = world.producer().await;
     assert_eq!(issued >> 41, 1, "marked as the target's");
     assert_eq!(raw.produce("moved", 0, encode(idempotent(issued, 0, 0, 1))).await, (0, 7));
-    assert_eq!(world.target.faults().produced("moved", 0).last().unwrap().producer_id, issued | SEALED_ONCE);
+    assert_eq!(world.came(Side::Target, 0).last().unwrap().producer_id, issued | SEALED_ONCE);
 }
 
 /// What the gate is for, shown by a proxy without it: a process of its own, since the switch is read once.
@@ -143,6 +141,6 @@ async fn without_the_gate_a_retry_over_the_seam_is_stored_twice() {
         world.switch().await.expect("switched");
         let mut raw = Raw::connect(&process.address).await;
         assert_eq!(raw.produce("moved", 0, encode(idempotent(7, 0, 0, 1))).await.0, 0);
-        assert_eq!(ends(&world), stored, "gate: {gate}");
+        assert_eq!(world.stored(0), stored, "gate: {gate}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kafka_cutover::embedded::{Hold, Point};
+use kafka_cutover::ids::Side;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiKey, MetadataRequest, ProduceRequest};
 
@@ -41,16 +42,16 @@ async fn a_hold_that_cannot_settle_is_undone_in_order() {
     assert!(refusal.message.contains("the hold's own budget"), "{refusal}");
     let expected: Vec<_> = (i64::from(first)..).take(4).map(|offset| (0, offset)).collect();
     assert_eq!(produced(&mut raw, 4).await, expected, "on the source, in order");
-    let sequences: Vec<_> = world.source.faults().produced("moved", 0).iter().map(|p| p.base_sequence).collect();
+    let sequences: Vec<_> = world.came(Side::Source, 0).iter().map(|p| p.base_sequence).collect();
     assert_eq!(sequences, (0..first + 4).collect::<Vec<_>>());
-    assert_eq!((world.step().await.as_str(), world.target.log_end("moved", 0)), ("prepared", Some(0)));
+    assert_eq!((world.step().await.as_str(), world.stored(0).1), ("prepared", 0));
     // What was on its way all the time has its answer, and the next switch does.
     hold.release();
     assert!(waiting.receive::<ProduceRequest>(9).await.is_some());
     world.switch().await.expect("switched");
     let next = encode(idempotent(pid, 0, first + 4, 1));
     assert_eq!(raw.produce("moved", 0, next).await, (0, i64::from(first) + 4));
-    assert_eq!(world.target.log_end("moved", 0), Some(1));
+    assert_eq!(world.stored(0).1, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,13 +88,13 @@ async fn held_requests_of_a_closed_connection_are_dropped() {
     world.until_held(0).await;
     hold.release();
     soon("the switch", switch).await.unwrap().expect("switched");
-    let sent = |side: &kafka_cutover::embedded::Cluster| side.faults().produced("moved", 0).len();
-    assert_eq!((sent(&world.source), sent(&world.target)), (held as usize, 0));
+    let sent = |side: Side| world.came(side, 0).len();
+    assert_eq!((sent(Side::Source), sent(Side::Target)), (held as usize, 0));
     // Its client sends it again.
     let mut raw = world.client().await;
     let again = encode(idempotent(pid, 0, held, 1));
     assert_eq!(raw.produce("moved", 0, again).await, (0, i64::from(held)));
-    assert_eq!(sent(&world.target), 1);
+    assert_eq!(sent(Side::Target), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,8 +156,10 @@ async fn a_request_with_one_held_partition_is_held_whole_and_what_is_behind_it_t
         let partition = PartitionProduceData::default().with_index(0).with_records(Some(encode(ONE)));
         TopicProduceData::default().with_name(text(name).into()).with_partition_data(vec![partition])
     };
-    let request =
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(60_000).with_topic_data(vec![topic("plain"), topic("moved")]);
+    let request = ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(60_000)
+        .with_topic_data(vec![topic("plain"), topic("moved")]);
     let mut raw = world.client().await;
     raw.send(&request, 9).await;
     world.until_held(1).await;
@@ -166,11 +169,11 @@ async fn a_request_with_one_held_partition_is_held_whole_and_what_is_behind_it_t
     marker.release();
     soon("the switch", switch).await.unwrap().expect("switched");
     let mut answer = soon("the produce", raw.frame()).await.unwrap().slice(5..);
-    let answer = <kafka_protocol::messages::ProduceResponse as kafka_protocol::protocol::Decodable>::decode(&mut answer, 9);
+    let answer =
+        <kafka_protocol::messages::ProduceResponse as kafka_protocol::protocol::Decodable>::decode(&mut answer, 9);
     let errors: Vec<_> = answer.unwrap().responses.iter().map(|t| t.partition_responses[0].error_code).collect();
     assert_eq!(errors, [0, 0]);
     assert!(soon("what is behind", raw.receive::<MetadataRequest>(9)).await.is_some());
     assert!(world.source.faults().seen(ApiKey::Metadata) >= behind);
-    let ends = (world.source.log_end("plain", 0), world.source.log_end("moved", 0), world.target.log_end("moved", 0));
-    assert_eq!(ends, (Some(1), Some(0), Some(1)));
+    assert_eq!((world.source.log_end("plain", 0), world.stored(0)), (Some(1), (0, 1)));
 }

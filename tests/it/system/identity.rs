@@ -81,7 +81,7 @@ async fn an_empty_a_foreign_and_an_older_state_are_refused_after_a_seal() {
     world.start().unwrap();
     let mut raw = world.client().await;
     append(&mut raw, 0, 2_000, 1).await;
-    assert_eq!(world.target.log_end("moved", 0), Some(1));
+    assert_eq!(world.stored(0).1, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! One cluster is away: at the switch, before it, after it, and when the proxy itself is started.
 
+use std::time::Duration;
+
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, ProduceRequest};
 
@@ -45,7 +47,7 @@ async fn a_switch_with_a_dead_cluster_is_refused_and_changes_nothing() {
         let mut raw = None;
         eventually("produce goes on", async || taken(&world, &mut raw, ONE).await).await;
         at += 1;
-        assert_eq!((world.source.log_end("moved", 0), world.target.log_end("moved", 0)), (Some(at), Some(0)));
+        assert_eq!(world.stored(0), (at, 0));
     }
     let mut last = None;
     eventually("the switch", async || {
@@ -54,12 +56,12 @@ async fn a_switch_with_a_dead_cluster_is_refused_and_changes_nothing() {
     })
     .await;
     append(&mut world.client().await, 0, 1_000, at).await;
-    assert_eq!(world.target.log_end("moved", 0), Some(1));
+    assert_eq!(world.stored(0).1, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_dies_in_the_hold_undoes_it() {
-    let world = World::with(1, |c| c.seal.hold_budget = std::time::Duration::from_secs(2));
+    let world = World::with(1, |c| c.seal.hold_budget = Duration::from_secs(2));
     world.prepare().await;
     let marker = world.target.faults().hold_produce(Some(MARKERS));
     let switch = world.begin_switch();
@@ -74,13 +76,13 @@ async fn a_target_that_dies_in_the_hold_undoes_it() {
     eventually("the switch", async || world.switch().await.is_ok()).await;
     let mut raw = world.client().await;
     append(&mut raw, 0, 2_000, 1).await;
-    assert_eq!((world.source.log_end("moved", 0), world.target.log_end("moved", 0)), (Some(1), Some(1)));
+    assert_eq!(world.stored(0), (1, 1));
     assert_eq!(read(&mut raw, 0, 0, 2, 1 << 20).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_target_is_nothing_to_clients_of_the_source() {
-    let world = World::new(1);
+    let world = World::with(1, |c| c.timeouts.metadata_max_age = Duration::from_millis(100));
     world.target.stop_node(0);
     eventually("the proxy knows", async || !world.control().status().await.unwrap().clusters.target.reachable).await;
     let mut raw = world.client().await;
@@ -116,7 +118,7 @@ async fn a_target_that_comes_back_after_the_switch_is_found_again() {
     assert_eq!(read(&mut reader, 0, 0, 1, 1 << 20).await.len(), 1, "and reads what the source has");
     world.target.start_node(0).unwrap();
     eventually("produce goes on", async || taken(&world, &mut raw, plan).await).await;
-    assert_eq!(world.target.log_end("moved", 0), Some(2), "once");
+    assert_eq!(world.stored(0).1, 2, "once");
     assert_eq!(read(&mut reader, 0, 0, 3, 1 << 20).await.len(), 3);
 }
 

@@ -31,7 +31,7 @@ async fn a_batch_whose_client_is_gone_is_waited_for() {
     let mut raw = world.client().await;
     append(&mut raw, 0, 5_000, 3).await;
     assert_eq!(read(&mut raw, 0, 0, 4, 1 << 20).await.len(), 4, "below the seam, and once");
-    assert_eq!((world.source.log_end("moved", 0), world.target.log_end("moved", 0)), (Some(3), Some(1)));
+    assert_eq!(world.stored(0), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +63,7 @@ async fn a_lost_idempotent_batch_is_sent_again_and_not_waited_out() {
     let mut raw = world.client().await;
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 0, 1))).await.0, 0);
     assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 1, 1))).await, (0, 1));
-    assert_eq!((world.source.log_end("moved", 0), world.target.log_end("moved", 0)), (Some(1), Some(1)));
+    assert_eq!(world.stored(0), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,9 @@ use kafka_cutover::config::{Address, Cluster as At, Config, Listener, Migration,
 use kafka_cutover::control::client::{Client, ClientError};
 use kafka_cutover::control::protocol::{Outcome, PrepareBody, Refusal, SwitchBody, What};
 use kafka_cutover::embedded::batch::Header;
-use kafka_cutover::embedded::{Cluster, ClusterSpec};
+use kafka_cutover::embedded::{Cluster, ClusterSpec, Produced};
 use kafka_cutover::ids::Side;
+use kafka_cutover::migration::seed::TRIAL_PRODUCER;
 use kafka_cutover::proxy::{self, Running};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
@@ -150,6 +151,19 @@ impl World {
         self.control().migration(MIGRATION).await.expect("a status").step
     }
 
+    /// Records that lie on the source and on the target. (`prepare` may have begun the target's logs at 1.)
+    pub fn stored(&self, partition: i32) -> (i64, i64) {
+        let of = |c: &Cluster| c.log("moved", partition).iter().map(|b| i64::from(b.header.count)).sum();
+        (of(&self.source), of(&self.target))
+    }
+
+    /// What came to a side for a partition of `moved`, whether it was taken or not, but for `prepare`'s own trial.
+    pub fn came(&self, side: Side, partition: i32) -> Vec<Produced> {
+        let mut came = self.cluster(side).faults().produced("moved", partition);
+        came.retain(|p| p.producer_id != TRIAL_PRODUCER.id);
+        came
+    }
+
     /// The status code and body of a page of the monitor.
     pub async fn page(&self, path: &str) -> (u16, String) {
         let mut socket = TcpStream::connect(self.running().monitor.expect("a monitor")).await.unwrap();
@@ -174,7 +188,14 @@ impl World {
 
     /// Produces to `moved` one record at a time until the hold of a seal keeps one waiting: that one is not answered yet.
     /// The sequence that it has, from `sequence` on.
-    pub async fn produce_into_hold(&self, raw: &mut Raw, partition: i32, pid: i64, sequence: i32, timeout_ms: i32) -> i32 {
+    pub async fn produce_into_hold(
+        &self,
+        raw: &mut Raw,
+        partition: i32,
+        pid: i64,
+        sequence: i32,
+        timeout_ms: i32,
+    ) -> i32 {
         // A hold that cannot be met in so many tries is none.
         for sequence in sequence..sequence + 100_000 {
             let one = produce("moved", partition, encode(idempotent(pid, 0, sequence, 1))).with_timeout_ms(timeout_ms);
@@ -256,7 +277,8 @@ pub fn records(bytes: &Bytes, from: i64) -> Vec<Seen> {
     while !rest.is_empty() {
         let head = Header::read(rest).expect("whole batches");
         assert_eq!(head.leader_epoch, -1, "no epoch of a broker reaches a client");
-        let all = (0..i64::from(head.count)).map(|i| Seen { offset: head.base_offset + i, timestamp: head.base_timestamp + i });
+        let all = (0..i64::from(head.count))
+            .map(|i| Seen { offset: head.base_offset + i, timestamp: head.base_timestamp + i });
         seen.extend(all.filter(|s| s.offset >= from));
         rest = &rest[head.size..];
     }
