@@ -14,4 +14,5 @@ mod pinned;
 mod preflight;
 mod shadow;
 mod store;
+mod system;
 mod wire;
