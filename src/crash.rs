@@ -1,7 +1,8 @@
 //! Named places where a test may end the process at once, as a power cut would: no unwinding, nothing flushed.
 //!
 //! `crash_point!("seal.intent")` is nothing at all unless the feature `crash-points` is on, which only tests turn on.
-//! With it, `KAFKA_CUTOVER_CRASH_AT=seal.intent` ends the process there, `seal.intent:3` the third time it is reached.
+//! With it, `KAFKA_CUTOVER_CRASH_AT=seal.intent` ends the process there, `seal.intent:3` the third time it is reached, and
+//! `KAFKA_CUTOVER_NO_GATE=1` takes the sequence gate out.
 
 /// Every place, in the order in which a seal comes by them. Tests iterate over these.
 pub const POINTS: &[&str] = &[
@@ -34,7 +35,13 @@ macro_rules! crash_point {
 }
 
 #[cfg(feature = "crash-points")]
-pub use armed::{is_listed, reached};
+pub use armed::{gate_is_out, is_listed, reached};
+
+/// Whether the sequence gate is taken out, for the one test that shows what it is for.
+#[cfg(not(feature = "crash-points"))]
+pub const fn gate_is_out() -> bool {
+    false
+}
 
 #[cfg(feature = "crash-points")]
 mod armed {
@@ -42,6 +49,13 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const VARIABLE: &str = "KAFKA_CUTOVER_CRASH_AT";
+    const NO_GATE: &str = "KAFKA_CUTOVER_NO_GATE";
+
+    /// `KAFKA_CUTOVER_NO_GATE=1`: every batch is forwarded, as a proxy without a sequence gate would do it.
+    pub fn gate_is_out() -> bool {
+        static OUT: OnceLock<bool> = OnceLock::new();
+        *OUT.get_or_init(|| std::env::var_os(NO_GATE).is_some_and(|value| value == "1"))
+    }
 
     struct Plan {
         name: String,

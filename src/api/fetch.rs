@@ -6,7 +6,7 @@
 
 mod lanes;
 
-pub use lanes::{LaneKey, Lanes};
+pub use lanes::{LaneKey, Lanes, Question};
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::lanes::{Asked, Key, MANY_ENDS};
 use super::Context;
 use crate::error::{code, is_stale_topology};
-use crate::ids::{NO_EPOCH, NOffset, Native, Side, TopicName, VOffset, Virtual};
+use crate::ids::{NO_EPOCH, NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
 use crate::offsets::{Place, Verdict, judge_probe};
 use crate::routing::PartitionState;
 use crate::wire::batch;
@@ -53,6 +53,8 @@ struct Wanted {
     /// The partition is to be read alone: it came back empty below the end of a closed segment.
     probe: bool,
     not_before: Option<Instant>,
+    /// A broker found this place out of range, and is asked where its log begins.
+    lost_at: Option<Place>,
 }
 
 struct Got {
@@ -72,6 +74,7 @@ pub struct Gather {
     throttle_ms: i32,
     snapshot: u64,
     refused: Option<i16>,
+    questions: Vec<Question>,
 }
 
 enum Route {
@@ -95,7 +98,8 @@ impl Gather {
                 });
                 let key = (name.clone().unwrap_or_else(|| "".into()), partition.index);
                 let v = Virtual(partition.fetch_offset);
-                wanted.push(Wanted { at, key, v, max_bytes: partition.max_bytes, got, probe: false, not_before: None });
+                let max_bytes = partition.max_bytes;
+                wanted.push(Wanted { at, key, v, max_bytes, got, probe: false, not_before: None, lost_at: None });
             }
         }
         // Sessions are never given, so any but a new one is unknown. Replicas are not served.
@@ -111,7 +115,12 @@ impl Gather {
             places.entry(w.key.clone()).or_insert(i);
         }
         let deadline = cx.now + wait;
-        Self { request, version, wanted, places, deadline, throttle_ms: 0, snapshot, refused }
+        Self { request, version, wanted, places, deadline, throttle_ms: 0, snapshot, refused, questions: vec![] }
+    }
+
+    /// To be asked now, besides what `step` sends.
+    pub fn questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.questions)
     }
 
     /// Takes in what has arrived, says what to send, and whether there is an answer yet.
@@ -126,6 +135,9 @@ impl Gather {
         }
         for (key, asked, answer) in lanes.take_ready() {
             self.absorb(cx, lanes, key, &asked, answer);
+        }
+        for (question, log_start) in lanes.take_starts() {
+            self.hear(cx, question, log_start);
         }
         if self.is_complete(cx) {
             return (vec![], Next::Answer(self.answer(cx, lanes)));
@@ -214,7 +226,7 @@ impl Gather {
     fn plan(&mut self, cx: &Context<'_>, lanes: &mut Lanes) -> Vec<Send> {
         let mut by_lane: Vec<(LaneKey, Vec<(usize, Place)>)> = Vec::new();
         for i in 0..self.wanted.len() {
-            let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none()) else { continue };
+            let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none() && w.lost_at.is_none()) else { continue };
             if wanted.not_before.is_some_and(|at| at > cx.now) {
                 continue;
             }
@@ -362,7 +374,7 @@ impl Gather {
         match answer.error_code {
             code::NONE => {}
             code::OFFSET_OUT_OF_RANGE => {
-                out_of_range(cx, state, wanted, &place, &answer);
+                self.questions.extend(out_of_range(cx, state, wanted, place, now.node));
                 return;
             }
             error if is_stale_topology(error) => {
@@ -439,6 +451,28 @@ impl Gather {
         wanted.got = Some(Got { answer, place: state.is_some().then_some(Place { native, ..place }), next });
     }
 
+    /// Where a log begins, of which a broker said that a place is out of its range.
+    fn hear(&mut self, cx: &Context<'_>, question: Question, log_start: Option<NOffset>) {
+        let Question { side, topic, partition, .. } = question;
+        let Some(state) = cx.partitions.get(&topic, partition) else { return };
+        if let Some(start) = log_start {
+            state.live.heard(side, -1, -1, start.0);
+        }
+        let key = (topic, partition);
+        let lost = |w: &&mut Wanted| w.key == key && w.lost_at.is_some_and(|p| p.side == side);
+        let Some(wanted) = self.wanted.iter_mut().find(lost) else { return };
+        let Some(place) = wanted.lost_at.take() else { return };
+        // By the map that holds now: if it says otherwise, the partition is read anew.
+        let now = state.map.locate(place.at());
+        match log_start {
+            None => wanted.not_before = Some(cx.now + PAUSE),
+            Some(start) if (now.segment, now.native, now.end) == (place.segment, place.native, place.end) => {
+                explain(cx, state, wanted, &place, start);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Everything that was asked for, in the order of the request, with the ends of this moment.
     fn answer(&mut self, cx: &Context<'_>, lanes: &Lanes) -> FetchResponse {
         let topics = self.request.topics.iter();
@@ -498,39 +532,44 @@ fn tracked_ends(state: &PartitionState, next: VOffset, answer: &mut PartitionFet
     answer.log_start_offset = state.map.virtual_log_start(live.log_starts()).0;
 }
 
-/// OFFSET_OUT_OF_RANGE of one side is never passed on unexamined (PROTOCOL.md rule 14).
+/// OFFSET_OUT_OF_RANGE of one side is never passed on unexamined (PROTOCOL.md rule 14). What has to be asked about it.
 fn out_of_range(
     cx: &Context<'_>,
     state: Option<&PartitionState>,
     wanted: &mut Wanted,
-    place: &Place,
-    answer: &PartitionFetched,
-) {
-    let index = wanted.key.1;
-    let Some(state) = state else {
-        wanted.got = Some(Got::error(index, code::OFFSET_OUT_OF_RANGE));
-        return;
+    place: Place,
+    node: NodeId,
+) -> Option<Question> {
+    let (topic, partition) = wanted.key.clone();
+    let Some(state) = state.filter(|s| s.map.seals() > 0) else {
+        wanted.got = Some(Got::error(partition, code::OFFSET_OUT_OF_RANGE));
+        return None;
     };
     if state.held {
         wanted.not_before = Some(cx.now + PAUSE);
-        return;
+        return None;
     }
-    if place.end.is_some() && place.native.0 > answer.high_watermark && answer.high_watermark >= 0 {
-        tracing::error!(topic = %wanted.key.0, partition = index, side = %place.side, offset = place.native.0,
-            high_watermark = answer.high_watermark,
+    wanted.lost_at = Some(place);
+    Some(Question { side: place.side, node, topic, partition })
+}
+
+/// A broker had nothing at `place`, and its log begins at `start`: below a hole a reader goes on (DESIGN.md section 3).
+fn explain(cx: &Context<'_>, state: &PartitionState, wanted: &mut Wanted, place: &Place, start: NOffset) {
+    let (topic, partition) = &wanted.key;
+    if start <= place.native && place.end.is_some() {
+        tracing::error!(%topic, partition, side = %place.side, offset = place.native.0,
             "a sealed side has lost records below its end: readers go on at the next segment");
         cx.shared.metrics.truncated(place.side);
         state.live.verdicts().prove(place.segment, place.native, true);
         return;
     }
-    // Heard of the log start by now: is there a place behind the hole?
     let resumed = state.map.resume_at(*place, state.live.log_starts());
     if (resumed.segment, resumed.native) != (place.segment, place.native) {
-        tracing::warn!(topic = %wanted.key.0, partition = index, side = %place.side, from = place.at().0, to = resumed.at().0,
+        tracing::warn!(%topic, partition, side = %place.side, from = place.at().0, to = resumed.at().0,
             "retention has taken records below the reader: it goes on behind the hole");
         return;
     }
-    wanted.got = Some(Got::error(index, code::OFFSET_OUT_OF_RANGE));
+    wanted.got = Some(Got::error(*partition, code::OFFSET_OUT_OF_RANGE));
 }
 
 fn unknown_topic(version: i16) -> i16 {

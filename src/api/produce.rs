@@ -164,7 +164,10 @@ fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &Prod
         part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
         part.tracked = Some(state.live.clone());
         if let Some(stamp) = &stamp {
-            let verdict = state.live.gate().judge(stamp, client, cx.now_ms);
+            let verdict = match crate::crash::gate_is_out() {
+                true => Verdict::Forward,
+                false => state.live.gate().judge(stamp, client, cx.now_ms),
+            };
             cx.shared.metrics.gate(&verdict, state.map.seals());
             match verdict {
                 Verdict::Forward => {}

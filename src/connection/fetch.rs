@@ -5,16 +5,22 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{ApiKey, BrokerId, ListOffsetsRequest, ResponseKind, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::sleep_until;
 
 use super::driver::Reply;
 use super::session::Session;
-use crate::api::fetch::{Gather, LaneKey, Lanes, Next};
-use crate::upstream::{Lost, Node, Outgoing};
+use crate::api::fetch::{Gather, LaneKey, Lanes, Next, Question};
+use crate::error::code;
+use crate::ids::{CONSUMER, EARLIEST, NOffset, Native};
+use crate::upstream::{Lane, Lost, Node, Outgoing};
 use crate::wire::chain::ChainWriter;
 use crate::wire::fetch::{FetchRequest, FetchResponse};
 use crate::wire::frame::{self, RequestHead};
+use crate::wire::{decode, encode};
 
 const FETCH: i16 = 1;
 
@@ -40,6 +46,9 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: FetchRequest)
         };
         for send in sends {
             send_on(&session, &head, send.key, &send.request);
+        }
+        for question in gather.questions() {
+            ask(&session, &head, question);
         }
         match next {
             Next::Answer(answer) => {
@@ -81,4 +90,40 @@ fn send_on(session: &Session, head: &RequestHead, key: LaneKey, request: &FetchR
         }
         Err(error) => completion(Err(Lost::NotSent(error.to_string()))),
     }
+}
+
+/// Where a log begins.
+fn ask(session: &Session, head: &RequestHead, question: Question) {
+    let key = ApiKey::ListOffsets as i16;
+    let version = session.shared.cluster.versions.max(ApiKey::ListOffsets);
+    let partition = ListOffsetsPartition::default().with_partition_index(question.partition).with_timestamp(EARLIEST);
+    let topic = ListOffsetsTopic::default()
+        .with_name(TopicName(StrBytes::from_string(question.topic.to_string())))
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(CONSUMER)).with_topics(vec![topic]);
+    let mut out = ChainWriter::new();
+    encode::request(&request.into(), version, &mut out);
+    let (side, node) = (question.side, question.node);
+    let (lanes, arrived) = (session.fetch.lanes.clone(), session.fetch.arrived.clone());
+    let completion = move |outcome: Result<Bytes, Lost>| {
+        let answer = outcome.ok().and_then(|body| decode::response(key, version, body).ok());
+        lanes.borrow_mut().told(question, answer.and_then(log_start));
+        arrived.notify_one();
+    };
+    match out.finish() {
+        Ok(body) => {
+            let client_id = head.client_id.clone();
+            let completion = Box::new(completion);
+            let outgoing = Outgoing { api_key: key, version, client_id, body, answered: true, completion };
+            session.shared.metrics.upstream(key, side);
+            session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
+        }
+        Err(error) => completion(Err(Lost::NotSent(error.to_string()))),
+    }
+}
+
+fn log_start(answer: ResponseKind) -> Option<NOffset> {
+    let ResponseKind::ListOffsets(answer) = answer else { return None };
+    let partition = answer.topics.first()?.partitions.first()?;
+    (partition.error_code == code::NONE && partition.offset >= 0).then_some(Native(partition.offset))
 }

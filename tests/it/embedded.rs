@@ -6,7 +6,7 @@ mod groups;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 mod log_apis;
-mod raw;
+pub mod raw;
 
 use kafka_cutover::embedded::{Cluster, ClusterSpec, Point};
 use kafka_protocol::error::ResponseError as E;

@@ -16,4 +16,5 @@ mod real;
 mod shadow;
 mod store;
 mod support;
+mod system;
 mod wire;

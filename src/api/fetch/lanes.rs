@@ -23,6 +23,15 @@ impl LaneKey {
     }
 }
 
+/// Where does this log begin? A broker that answers OFFSET_OUT_OF_RANGE does not say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    pub side: Side,
+    pub node: NodeId,
+    pub topic: TopicName,
+    pub partition: i32,
+}
+
 pub(super) type Key = (TopicName, i32);
 
 /// What was asked on a lane: native offsets.
@@ -48,6 +57,7 @@ pub struct Lanes {
     states: HashMap<LaneKey, LaneState>,
     /// The last ends that were heard, for answers without news: high watermark, last stable offset, log start.
     pub(super) ends: HashMap<Key, (i64, i64, i64)>,
+    starts: Vec<(Question, Option<NOffset>)>,
 }
 
 /// Partitions whose ends are remembered per connection.
@@ -65,6 +75,15 @@ impl Lanes {
         if let LaneState::Busy(asked) = std::mem::take(state) {
             *state = LaneState::Ready(asked, answer);
         }
+    }
+
+    /// The answer to a question; `None`: lost.
+    pub fn told(&mut self, question: Question, log_start: Option<NOffset>) {
+        self.starts.push((question, log_start));
+    }
+
+    pub(super) fn take_starts(&mut self) -> Vec<(Question, Option<NOffset>)> {
+        std::mem::take(&mut self.starts)
     }
 
     pub(super) fn is_idle(&self, key: &LaneKey) -> bool {

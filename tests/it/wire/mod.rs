@@ -4,7 +4,7 @@
 mod batch;
 mod chain;
 mod data_path;
-mod filled;
+pub(crate) mod filled;
 mod frame;
 mod made;
 mod reply;

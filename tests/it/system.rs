@@ -1,0 +1,16 @@
+//! The whole proxy between two embedded clusters: real sockets, real state directory, faults on demand. What is waited for is
+//! an event; a deadline only ends a test that has failed already.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod gate;
+mod holding;
+mod hostile;
+mod identity;
+mod outage;
+mod reading;
+mod seam;
+mod settling;
+#[cfg(feature = "librdkafka")]
+mod real_client;
+mod world;

@@ -1,0 +1,298 @@
+//! Clients that mean harm, and clients that are many: what is wrong ends its own connection and nobody else's.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use bytes::BufMut;
+use kafka_cutover::api::TABLE;
+use kafka_cutover::embedded::batch::Header;
+use kafka_cutover::wire::schema::APIS;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
+};
+use kafka_protocol::protocol::Encodable;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::world::*;
+use crate::wire::filled::{Mark, filled};
+
+/// Resident memory may grow by this while everybody lies about sizes; other tests of this process run meanwhile.
+const ROOM_KIB: usize = 1 << 20;
+
+/// A header of any version, then the body.
+fn frame(key: i16, version: i16, body: &[u8]) -> Vec<u8> {
+    let header_version = ApiKey::try_from(key).map_or(1, |k| k.request_header_version(version));
+    let header = RequestHeader::default()
+        .with_request_api_key(key)
+        .with_request_api_version(version)
+        .with_correlation_id(1)
+        .with_client_id(Some(text("hostile")));
+    let mut out = bytes::BytesMut::new();
+    out.put_i32(0);
+    header.encode(&mut out, header_version).unwrap();
+    out.put_slice(body);
+    let length = out.len() as i32 - 4;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    out.to_vec()
+}
+
+/// What the proxy says to these bytes until it ends the connection.
+async fn answer_and_end(address: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(address).await.expect("it accepts");
+    let mut answer = Vec::new();
+    // It may have ended before all of it was written.
+    if socket.write_all(bytes).await.is_ok() {
+        let _ = soon("the connection ends", socket.read_to_end(&mut answer)).await;
+    }
+    answer
+}
+
+async fn works(raw: &mut Raw) {
+    let topics = raw.ask(&MetadataRequest::default().with_topics(None), 9).await.topics;
+    assert!(topics.iter().any(|t| t.name.as_ref().is_some_and(|n| n.as_str() == "moved")));
+}
+
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_ends_its_connection_only() {
+    let world = World::new(1);
+    let mut good = world.client().await;
+    let before = resident_kib();
+    let table: [(&str, Vec<u8>); 10] = [
+        ("a web client", b"GET / HTTP/1.1\r\nhost: kafka\r\n\r\n".to_vec()),
+        ("TLS on a plaintext port", vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+        ("no length", vec![0; 64]),
+        ("a negative length", (-1i32).to_be_bytes().to_vec()),
+        ("the least length", i32::MIN.to_be_bytes().to_vec()),
+        ("the greatest length", i32::MAX.to_be_bytes().to_vec()),
+        ("one byte more than is allowed", (100 * 1024 * 1024 + 1i32).to_be_bytes().to_vec()),
+        ("shorter than a head", vec![0, 0, 0, 3, 0, 3, 0]),
+        ("an unknown key", frame(999, 0, &[])),
+        ("a negative key", frame(-1, 0, &[])),
+    ];
+    for (what, bytes) in table {
+        assert_eq!(answer_and_end(&world.address(), &bytes).await, b"", "{what}");
+        works(&mut good).await;
+    }
+    // Noise of the length that it says it has; some of it may even be a request.
+    let mut random = 2_463_534_242u32;
+    for length in 0..300 {
+        let mut bytes = i32::to_be_bytes(length).to_vec();
+        for _ in 0..length {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            bytes.push(random as u8);
+        }
+        // An API of the table, so that more than the head is looked at.
+        if let (0, Some(key)) = (length % 2, bytes.get_mut(4..8)) {
+            key.copy_from_slice(&[0, (random % 25) as u8, 0, (random >> 8) as u8 % 8]);
+        }
+        let mut socket = TcpStream::connect(world.address()).await.unwrap();
+        socket.write_all(&bytes).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // Whatever it says: it ends.
+        let _ = soon("the connection ends", socket.read_to_end(&mut Vec::new())).await;
+    }
+    works(&mut good).await;
+    // OffsetForLeaderEpoch is Kafka's and is not offered; nor are versions beyond the table.
+    for (key, version) in [(23, 0), (3, 99), (3, -1), (0, 2), (0, 99), (1, 3), (1, 99), (24, 0)] {
+        assert_eq!(answer_and_end(&world.address(), &frame(key, version, &[0; 64])).await, b"", "{key} v{version}");
+        works(&mut good).await;
+    }
+    // A future ApiVersions is answered with version 0 (KIP-511).
+    good.send_header(18, 99).await;
+    assert_eq!(good.receive::<ApiVersionsRequest>(0).await.unwrap().error_code, 35);
+    works(&mut good).await;
+    assert!(resident_kib() < before + ROOM_KIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_frame_holds_up_nobody() {
+    let world = World::new(1);
+    let mut halves = Vec::new();
+    let whole = frame(3, 9, &[0; 40]);
+    let huge = [&(90 * 1024 * 1024i32).to_be_bytes()[..], &[0, 3, 0, 9]].concat();
+    let before = resident_kib();
+    for bytes in [&whole[..2], &whole[..4], &whole[..20], &huge] {
+        for _ in 0..8 {
+            let mut socket = TcpStream::connect(world.address()).await.unwrap();
+            socket.write_all(bytes).await.unwrap();
+            halves.push(socket);
+        }
+    }
+    let mut good = world.client().await;
+    for i in 0..20 {
+        works(&mut good).await;
+        append(&mut good, 0, 1_000 + i, i).await;
+    }
+    assert!(resident_kib() < before + ROOM_KIB, "a length is no reason to allocate");
+    drop(halves);
+    eventually("they are forgotten", async || {
+        world.page("/metrics").await.1.lines().any(|l| l == "kafka_cutover_connections 1")
+    })
+    .await;
+}
+
+/// Requests of Produce and Fetch up to the count of their topics; their codecs are our own.
+fn data_path(key: i16, version: i16) -> (Vec<u8>, Mark) {
+    let mut body = Vec::new();
+    let compact = version >= if key == 0 { 9 } else { 12 };
+    match key {
+        0 => {
+            if compact {
+                body.put_u8(0)
+            } else {
+                body.put_i16(-1)
+            }
+            body.put_i16(-1);
+            body.put_i32(1_000);
+        }
+        _ => {
+            if version < 15 {
+                body.put_i32(-1);
+            }
+            body.put_i32(0);
+            body.put_i32(1);
+            body.put_i32(1 << 20);
+            body.put_i8(0);
+            if version >= 7 {
+                body.put_i32(0);
+                body.put_i32(-1);
+            }
+        }
+    }
+    let mark = Mark { at: body.len(), bytes: if compact { 1 } else { 4 }, compact };
+    body.extend([0; 4]);
+    (body, mark)
+}
+
+/// Every count or length of a request of this API and version says 2^31-1, one at a time.
+fn lies(key: i16, version: i16) -> Vec<Vec<u8>> {
+    let (body, marks) = match APIS.iter().find(|api| api.key == key) {
+        Some(api) => {
+            let whole = filled(&api.request, version);
+            (whole.body, whole.marks)
+        }
+        None => {
+            let (body, mark) = data_path(key, version);
+            (body, vec![mark])
+        }
+    };
+    let lie = |mark: &Mark| {
+        let most: &[u8] = match (mark.compact, mark.bytes) {
+            // The number in a compact field is one more than the count.
+            (true, _) => &[0x80, 0x80, 0x80, 0x80, 0x08],
+            (false, 2) => &[0x7f, 0xff],
+            (false, _) => &[0x7f, 0xff, 0xff, 0xff],
+        };
+        let mut body = body.clone();
+        body.splice(mark.at..mark.at + mark.bytes, most.iter().copied());
+        frame(key, version, &body)
+    };
+    marks.iter().map(lie).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_billion_elements_of_every_api_and_version() {
+    let world = World::new(1);
+    let mut good = world.client().await;
+    let offered = good.ask(&ApiVersionsRequest::default(), 3).await.api_keys;
+    let offered: HashMap<i16, RangeInclusive<i16>> =
+        offered.iter().map(|k| (k.api_key, k.min_version..=k.max_version)).collect();
+    let before = resident_kib();
+    let mut frames = 0;
+    for entry in TABLE {
+        let key = entry.key as i16;
+        // ApiVersions says nothing that is looked at.
+        if entry.key == ApiKey::ApiVersions {
+            continue;
+        }
+        let versions = offered.get(&key).expect("the embedded clusters speak all of the table").clone();
+        for version in versions.filter(|v| key != 0 || *v >= 3) {
+            for bytes in lies(key, version) {
+                assert_eq!(answer_and_end(&world.address(), &bytes).await, b"", "{} v{version}", entry.name);
+                frames += 1;
+            }
+        }
+        works(&mut good).await;
+    }
+    assert!(frames > 300, "{frames} frames");
+    assert!(resident_kib() < before + ROOM_KIB, "nothing is allocated from a count");
+    append(&mut good, 0, 1_000, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_connections_and_two_hundred_busy_ones_over_a_seal() {
+    const IDLE: usize = 1_000;
+    const BUSY: i64 = 200;
+    const EACH: i32 = 12;
+    const PARTITIONS: i32 = 8;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8_192, |most| most.min(8_192));
+    if limit.current.is_some_and(|now| now < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).expect("room for the connections");
+    }
+    let world = World::new(PARTITIONS);
+    world.prepare().await;
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        idle.push(world.client().await);
+    }
+    let mut busy = JoinSet::new();
+    let (half, halfway) = tokio::sync::mpsc::channel::<()>(BUSY as usize);
+    for partition in (0..PARTITIONS).cycle().take(BUSY as usize) {
+        let (address, half) = (world.address(), half.clone());
+        busy.spawn(async move {
+            let mut raw = Raw::connect(&address).await;
+            let request =
+                InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(1_000);
+            let pid = raw.ask(&request, 4).await.producer_id.0;
+            for sequence in 0..EACH {
+                let request =
+                    produce("moved", partition, encode(idempotent(pid, 0, sequence, 1))).with_timeout_ms(60_000);
+                let done = raw.ask::<ProduceRequest>(&request, 9).await;
+                assert_eq!(done.responses[0].partition_responses[0].error_code, 0);
+                if sequence == EACH / 2 {
+                    half.send(()).await.unwrap();
+                }
+            }
+        });
+    }
+    drop(half);
+    let mut halfway = halfway;
+    soon("somebody is halfway", halfway.recv()).await;
+    let switch = world.begin_switch();
+    while soon("all are halfway", halfway.recv()).await.is_some() {}
+    soon("all are done", async {
+        while let Some(done) = busy.join_next().await {
+            done.expect("no error reaches a client");
+        }
+    })
+    .await;
+    soon("the switch", switch).await.unwrap().expect("switched");
+    let mut all = HashMap::<i64, Vec<i32>>::new();
+    for partition in 0..PARTITIONS {
+        for side in [&world.source, &world.target] {
+            for Header { producer_id, base_sequence, .. } in side.log("moved", partition).into_iter().map(|b| b.header)
+            {
+                all.entry(producer_id & ((1 << 44) - 1)).or_default().push(base_sequence);
+            }
+        }
+    }
+    assert_eq!(all.len(), BUSY as usize);
+    assert!(all.values().all(|sequences| *sequences == (0..EACH).collect::<Vec<_>>()), "all, once, in order");
+    let moved: i64 = (0..PARTITIONS).map(|p| world.stored(p).1).sum();
+    assert!(moved > 0, "some of it after the seam");
+    for raw in &mut idle {
+        works(raw).await;
+    }
+}
