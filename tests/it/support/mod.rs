@@ -3,7 +3,6 @@
 //! Nothing here waits by the clock: readiness, counts and ends are events, and a deadline only says that something is wrong.
 
 #![cfg(feature = "librdkafka")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 pub mod board; // what clients have said so far
 pub mod crowd; // the clients of a test

@@ -1,15 +1,11 @@
 //! What lies on both clusters, read without the proxy: the oracle for what clients must see.
 
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use kafka_cutover::audit::{Checker, Segment};
-use kafka_cutover::audit::client::{positions, settings};
 use kafka_cutover::ids::Side;
-use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 
-use super::PATIENCE;
+use super::proxy::run_to_end;
 use super::rig::Rig;
 
 pub struct Entry {
@@ -41,13 +37,16 @@ impl WholeLog {
         let mut partitions: Vec<Partition> = (0..source.len()).map(|p| partition(source[p], target.get(p))).collect();
         for (side, bounds) in Side::BOTH.into_iter().zip([source, target]) {
             if bounds.iter().any(|(low, high)| low < high) {
-                read(rig.bootstrap(side), topic, &bounds, |p, native, timestamp, value| {
+                read(rig.bootstrap(side), topic, |p, native, timestamp, value| {
                     let partition = &mut partitions[p];
                     let segment = partition.segments.iter().find(|s| s.side == side).expect("a segment for each side");
                     let offset = segment.to_virtual(native).expect("inside of the segment, which spans all");
                     partition.entries.push(Entry { side, native, offset, timestamp, value });
                 });
             }
+        }
+        for partition in &mut partitions {
+            partition.entries.sort_by_key(|e| e.offset);
         }
         Self(partitions)
     }
@@ -83,28 +82,23 @@ fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>) -> Partition 
     Partition { segments, entries: Vec::new(), seam: high, end: high + next - first }
 }
 
-/// From the beginning of each partition to its end as of `bounds`.
-fn read(bootstrap: &str, topic: &str, bounds: &[(i64, i64)], mut each: impl FnMut(usize, i64, i64, Vec<u8>)) {
-    let mut config = settings(bootstrap, "kafka-cutover-oracle", &[]);
-    config.set("group.id", "kafka-cutover-oracle").set("enable.auto.commit", "false");
-    config.set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().expect("a consumer");
-    let starts: Vec<i64> = bounds.iter().map(|(low, _)| *low).collect();
-    consumer.assign(&positions(topic, &starts).expect("offsets")).expect("assigned");
-    let mut left: Vec<bool> = bounds.iter().map(|(low, high)| low < high).collect();
-    let deadline = Instant::now() + PATIENCE;
-    while left.contains(&true) {
-        assert!(Instant::now() < deadline, "{topic} at {bootstrap} cannot be read to its end: {left:?}");
-        match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => {
-                let partition = message.partition() as usize;
-                let timestamp = message.timestamp().to_millis().expect("a timestamp");
-                each(partition, message.offset(), timestamp, message.payload().unwrap_or_default().to_vec());
-                left[partition] &= message.offset() + 1 < bounds[partition].1;
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => left[partition as usize] = false,
-            Some(Err(error)) => panic!("reading {topic} at {bootstrap}: {error}"),
-            None => {}
-        }
+/// From the beginning of each partition to its end. By kcat: it is nobody's client library here, reads every codec, and is told to
+/// check every checksum.
+fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(usize, i64, i64, Vec<u8>)) {
+    let mut kcat = Command::new("kcat");
+    kcat.env_remove("LD_LIBRARY_PATH"); // which may lead to a librdkafka of cargo's, without zstd
+    kcat.args(["-b", bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-X", "check.crcs=true"]);
+    kcat.args(["-f", "%p %o %T %S %s\\n"]);
+    let output = run_to_end(kcat);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "reading {topic} at {bootstrap}: {told}");
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(5, |byte| *byte == b' ');
+        let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<i64>().ok();
+        let (partition, offset, timestamp, size) = (number(), number(), number(), number());
+        let value = words.next().expect("a value").to_vec();
+        assert_eq!(size, Some(value.len() as i64), "{}", String::from_utf8_lossy(line));
+        let partition = usize::try_from(partition.expect("a partition")).expect("a partition");
+        each(partition, offset.expect("an offset"), timestamp.expect("a timestamp"), value);
     }
 }
