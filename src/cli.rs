@@ -64,7 +64,7 @@ pub struct DemoArgs {
     #[arg(long, value_enum, default_value = "all")]
     pub scheme: DemoScheme,
     /// Records to send
-    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 200_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub records: u64,
     /// On the clusters of this config instead of embedded ones
     #[arg(long, value_name = "FILE")]

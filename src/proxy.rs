@@ -29,7 +29,7 @@ use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
-use crate::migration::{identity, status};
+use crate::migration::{identity, pinned, status};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::Store;
@@ -163,12 +163,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
     }
 
-    let frame_limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-    let admin = |side: Side| {
-        let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
-        Rc::new(Admin::new(side, bootstrap, frame_limit))
-    };
+    let admin = |side: Side| Rc::new(Admin::of(&config, side));
     let admins = Side::BOTH.map(admin);
+
     let fresh = store.state().identity.is_none();
     let first = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -298,6 +295,14 @@ async fn unless(stop: CancellationToken, task: impl Future<Output = ()>) {
 fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>, unsettled_until_ms: i64) {
     let Some(mut view) = view else { return };
     let state = store.state();
+    for anew in pinned::stop_made_anew(&mut view, side, &state) {
+        if !shared.alarms.is_first(format!("{side} {} made anew", anew.topic)) {
+            continue;
+        }
+        tracing::error!(%side, topic = %anew.topic, migration = %anew.migration,
+            "the topic was deleted and made anew since it was prepared: its partitions stop here; abort the migration, or \
+             restore the topic");
+    }
     if side == Side::Source
         && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
     {

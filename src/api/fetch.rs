@@ -8,6 +8,7 @@ mod lanes;
 
 pub use lanes::{LaneKey, Lanes, Question};
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -70,6 +71,7 @@ pub struct Gather {
     request: FetchRequest,
     version: i16,
     wanted: Vec<Wanted>,
+    places: HashMap<Key, usize>,
     deadline: Instant,
     throttle_ms: i32,
     snapshot: u64,
@@ -111,7 +113,13 @@ impl Gather {
             _ => None,
         };
         let (version, snapshot) = (cx.version, cx.partitions.version);
-        Self { request, version, wanted, deadline: cx.now + wait, throttle_ms: 0, snapshot, refused, questions: vec![] }
+        // A partition that is named twice is answered by its first place.
+        let mut places = HashMap::with_capacity(wanted.len());
+        for (i, w) in wanted.iter().enumerate() {
+            places.entry(w.key.clone()).or_insert(i);
+        }
+        let deadline = cx.now + wait;
+        Self { request, version, wanted, places, deadline, throttle_ms: 0, snapshot, refused, questions: vec![] }
     }
 
     /// To be asked now, besides what `step` sends.
@@ -342,7 +350,8 @@ impl Gather {
                 if !key.probe && asked.isolation != self.request.isolation_level {
                     continue;
                 }
-                let Some(i) = self.wanted.iter().position(|w| w.key == part && w.got.is_none()) else { continue };
+                let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
+                let Some(i) = self.places.get(&part).copied().filter(open) else { continue };
                 self.take(cx, lanes, key, i, native, partition);
             }
         }

@@ -144,6 +144,9 @@ async fn exchange(
     session.shared.metrics.upstream(api_key, side);
     session.pool.borrow_mut().send(side, node, lane, outgoing);
     let bytes = answer.await.unwrap_or_else(|_| Err(Lost::Unknown("the connection ended".to_owned())));
-    let bytes = bytes.inspect_err(|_| session.shared.refresh(side))?;
+    let bytes = bytes.inspect_err(|lost| {
+        session.shared.metrics.lost(side, lost);
+        session.shared.refresh(side);
+    })?;
     decode::response(api_key, version, bytes).map_err(|e| Lost::Unknown(format!("{name} v{version}: {e}")))
 }

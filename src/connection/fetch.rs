@@ -71,7 +71,11 @@ fn send_on(session: &Session, head: &RequestHead, key: LaneKey, request: &FetchR
     let mut out = ChainWriter::new();
     request.encode(version, &mut out);
     let (lanes, arrived) = (session.fetch.lanes.clone(), session.fetch.arrived.clone());
+    let shared = session.shared.clone();
     let completion = move |outcome: Result<Bytes, Lost>| {
+        if let Err(lost) = &outcome {
+            shared.metrics.lost(key.side, lost);
+        }
         let answer = outcome.ok().and_then(|body| FetchResponse::decode(body, version).ok());
         lanes.borrow_mut().arrived(key, answer);
         arrived.notify_one();

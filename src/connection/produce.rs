@@ -226,8 +226,9 @@ impl Completion for Outcomes {
             }
             stir |= self.tell(part, outcome, now_ms, matches!(decoded, Err(Lost::NotSent(_))));
         }
-        if decoded.is_err() {
+        if let Err(lost) = &decoded {
             for side in Side::BOTH.into_iter().filter(|s| self.parts.iter().any(|p| p.side == *s)) {
+                self.shared.metrics.lost(side, lost);
                 self.shared.refresh(side);
             }
         }

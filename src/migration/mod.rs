@@ -3,6 +3,7 @@
 pub mod identity;
 pub mod marker;
 pub mod operate;
+pub mod pinned;
 pub mod record;
 pub mod scheme;
 pub mod seed;

@@ -7,6 +7,7 @@ use super::metrics::{Direction, GateOutcome, RejectReason};
 use crate::error::code;
 use crate::ids::Side;
 use crate::producers::Verdict;
+use crate::upstream::Lost;
 
 impl Metrics {
     pub fn connection(&self, opened: bool) {
@@ -32,6 +33,13 @@ impl Metrics {
 
     pub fn upstream(&self, api_key: i16, side: Side) {
         self.upstream_requests(api_key, side).increment(1);
+    }
+
+    /// A request that got no answer; one that was never sent found no connection.
+    pub fn lost(&self, side: Side, lost: &Lost) {
+        if matches!(lost, Lost::NotSent(_)) {
+            self.upstream_connect_failures.of(side).increment(1);
+        }
     }
 
     /// A produce request begins to wait, or waits no more.

@@ -57,7 +57,7 @@ table! {
     TRAILER_METADATA_DROPPED: Counter "trailer_metadata_dropped_total" [] "offset commits whose own metadata did not fit beside the trailer";
     SHADOW_COMMITS: Counter "shadow_commits_total" ["outcome"] "commits of shadows on the side that is not a group's home";
     REJECTED_FRAMES: Counter "rejected_frames_total" ["reason"] "frames from clients that were refused; the connection ends";
-    UPSTREAM_CONNECT_FAILURES: Counter "upstream_connect_failures_total" ["side"] "connections to brokers that could not be made";
+    UPSTREAM_CONNECT_FAILURES: Counter "upstream_connect_failures_total" ["side"] "requests for which no connection to a broker could be made";
     CLUSTER_REACHABLE: Gauge "cluster_reachable" ["side"] "1 if some broker of the cluster answers";
     JOURNAL_APPENDS: Counter "journal_appends_total" [] "durable appends to the journal";
 }

@@ -1,8 +1,8 @@
 //! What every worker and the control thread share. Snapshots are read without a lock; whoever changes one bumps the
 //! counter that others wait on.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -37,6 +37,8 @@ pub struct Shared {
     pub shadows: mpsc::UnboundedSender<Shadow>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
+    pub in_flight: InFlight,
+    pub alarms: Alarms,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -59,6 +61,8 @@ impl Shared {
         shadows: mpsc::UnboundedSender<Shadow>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
+        let in_flight = InFlight { bytes: AtomicUsize::new(0), limit };
         Self {
             config,
             cluster,
@@ -72,6 +76,8 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
+            in_flight,
+            alarms: Alarms::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -144,5 +150,35 @@ impl Stragglers {
 
     pub fn set(&self, migration: &str, records: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
+    }
+}
+
+/// Bytes of requests that all connections together hold (`limits.in_flight_bytes`).
+pub struct InFlight {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl InFlight {
+    pub fn take(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
+/// What was said already: an alarm about the same thing is not repeated with every look.
+#[derive(Default)]
+pub struct Alarms(Mutex<HashSet<String>>);
+
+impl Alarms {
+    pub fn is_first(&self, about: String) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about)
     }
 }

@@ -10,6 +10,7 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod pinned;
 mod preflight;
 mod shadow;
 mod store;
