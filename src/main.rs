@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 use kafka_cutover::cli::{Cli, Command, LogFormat};
 use kafka_cutover::config::{self, Config};
 use kafka_cutover::control::{Client, commands};
-use kafka_cutover::{audit, demo, proxy};
+use kafka_cutover::{audit, demo, preflight, proxy};
 use tracing_subscriber::EnvFilter;
 
 /// What ends the program, by exit code.
@@ -49,7 +49,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
     let client = || Client::new(cli.socket.clone().unwrap_or_else(default_socket));
     let done: Result<(), End> = match &cli.command {
         Command::Run(args) => Ok(proxy::run(load(&args.config, cli.socket.as_deref())?)?),
-        Command::Check(args) => not_here("check", &load(&args.config, cli.socket.as_deref())?),
+        Command::Check(args) => check(&load(&args.config, cli.socket.as_deref())?, args.json),
         Command::Demo(args) => return Ok(demo::run(args.clone())?),
         Command::Sandbox(args) => Ok(demo::sandbox(args, cli.socket.as_deref())?),
         Command::Canary(args) => return Ok(audit::canary::run(args.clone())?),
@@ -65,10 +65,18 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// A stand-in until the parts meet: proxy::run, preflight::check, demo::run, demo::sandbox, audit::canary.
-fn not_here(what: &str, args: &impl std::fmt::Debug) -> Result<(), End> {
-    tracing::debug!(?args, "read");
-    Err(End::Failed(format!("`{what}` is not in this build")))
+/// Findings go to stdout; an error among them is exit code 1.
+fn check(config: &Config, json: bool) -> Result<(), End> {
+    let found = preflight::check(config)?;
+    if json {
+        println!("{}", serde_json::to_string(&found).context("findings")?);
+    } else {
+        print!("{}", preflight::table(&found, std::io::IsTerminal::is_terminal(&std::io::stdout())));
+    }
+    match found.errors() {
+        0 => Ok(()),
+        n => Err(End::Failed(format!("{n} of the findings must be mended first"))),
+    }
 }
 
 /// The config as it was written, with `--socket` over it.

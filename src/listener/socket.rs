@@ -1,6 +1,6 @@
 //! Listening sockets: one per worker on the same port (SO_REUSEPORT), after one without, so that a second proxy on the
 //! port fails instead of taking half of the clients.
-#![expect(clippy::disallowed_methods, reason = "io: binds sockets")]
+#![allow(clippy::disallowed_methods, reason = "io: binds sockets")]
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

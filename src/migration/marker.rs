@@ -34,11 +34,16 @@ pub async fn ensure_topic(admin: &Admin, name: &str) -> Result<(), AdminError> {
         match view.topics.get(&tp.topic).and_then(|t| t.partitions.first()) {
             Some(partition) if partition.leader >= 0 => return Ok(()),
             Some(_) => {}
-            None => match create(admin, &view, &tp.topic, modest).await? {
-                Ok(()) | Err(code::TOPIC_ALREADY_EXISTS) => {}
-                Err(INVALID_REPLICATION_FACTOR | INVALID_CONFIG | code::POLICY_VIOLATION) if !modest => modest = true,
-                Err(passing) if is_retriable(passing) => {}
-                Err(code) => return Err(refused(admin, format!("the creation of topic {}", tp.topic), code)),
+            None => match create(admin, &view, &tp.topic, modest).await {
+                Ok(Ok(()) | Err(code::TOPIC_ALREADY_EXISTS)) => {}
+                Ok(Err(INVALID_REPLICATION_FACTOR | INVALID_CONFIG | code::POLICY_VIOLATION)) if !modest => {
+                    modest = true
+                }
+                Ok(Err(passing)) if is_retriable(passing) => {}
+                // A lost answer: the next look tells whether it was made.
+                Err(e) if e.is_passing() => {}
+                Err(e) => return Err(e),
+                Ok(Err(code)) => return Err(refused(admin, format!("the creation of topic {}", tp.topic), code)),
             },
         }
         if !ask::pause(deadline).await {
@@ -48,7 +53,12 @@ pub async fn ensure_topic(admin: &Admin, name: &str) -> Result<(), AdminError> {
     }
 }
 
-async fn create(admin: &Admin, view: &ClusterView, topic: &TopicName, modest: bool) -> Result<Result<(), i16>, AdminError> {
+async fn create(
+    admin: &Admin,
+    view: &ClusterView,
+    topic: &TopicName,
+    modest: bool,
+) -> Result<Result<(), i16>, AdminError> {
     let replicas = view.brokers.len().clamp(1, REPLICAS) as i16;
     let text = |(k, v): (&str, &str)| (k.to_owned(), v.to_owned());
     let most = MOST_BYTES.to_string();
@@ -175,7 +185,7 @@ fn newest(fetched: Bytes, from: i64) -> (Option<MarkerSeen>, i64) {
     (seen, next)
 }
 
-/// Absent only if every broker says so by name: the list of all topics leaves out what we may not see, and a broker that has just
+/// Absent only if every broker that answers says so by name: the list of all topics leaves out what we may not see, and a broker that has just
 /// started may not know it yet.
 async fn is_absent(admin: &Admin, view: &ClusterView, topic: &TopicName) -> Result<bool, AdminError> {
     if view.brokers.is_empty() {

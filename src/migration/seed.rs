@@ -75,7 +75,8 @@ pub async fn seed(admin: &Admin, view: &ClusterView, untouched: &[Untouched]) ->
 fn batch(producer: Option<Producer>) -> Bytes {
     let text = |s: &'static str| Some(Bytes::from_static(s.as_bytes()));
     // With a key, for topics that are compacted too.
-    let record = Record { key: text("kafka-cutover"), value: text("made by `kafka-cutover prepare`, to be deleted at once") };
+    let record =
+        Record { key: text("kafka-cutover"), value: text("made by `kafka-cutover prepare`, to be deleted at once") };
     record::batch(&record, now_ms(), producer)
 }
 

@@ -204,7 +204,9 @@ fn describe(verb: &str, planned: &Planned) -> String {
         [] => String::new(),
         some => format!(" (without {}, which the target does not take)", some.join(", ")),
     };
-    format!("{verb} topic {name} on the target: {partitions} partitions, replication {replication_factor}{configs}{left_out}")
+    format!(
+        "{verb} topic {name} on the target: {partitions} partitions, replication {replication_factor}{configs}{left_out}"
+    )
 }
 
 async fn create(
@@ -250,7 +252,8 @@ async fn shown(
         if !ask::pause(deadline).await {
             let names: Vec<&str> = lacking.iter().map(|n| &***n).collect();
             let names = names.join(", ");
-            let line = format!("the target has no leader for every partition of {names}: look at its brokers, prepare again");
+            let line =
+                format!("the target has no leader for every partition of {names}: look at its brokers, prepare again");
             return Err(PrepareError::Refused(vec![line]));
         }
         to = discovery::look(target, &to.broker_list()).await?;
@@ -404,7 +407,9 @@ async fn with_policy(
 fn say(seeded: Seeded, done: &mut Vec<String>) {
     if let Some(tp) = &seeded.tried {
         let verdict = if seeded.accepted { "takes" } else { "refuses" };
-        done.push(format!("tried on {tp}: an empty log of the target {verdict} a producer in the middle of its sequence"));
+        done.push(format!(
+            "tried on {tp}: an empty log of the target {verdict} a producer in the middle of its sequence"
+        ));
     }
     if !seeded.seeded.is_empty() {
         done.push(format!("gave {} empty partitions a record and deleted it again", seeded.seeded.len()));

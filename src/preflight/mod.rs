@@ -1,5 +1,67 @@
+//! What stands in a migration's way, found before anything is changed (DESIGN.md section 13). `facts` asks both clusters once;
+//! each other file is one idea, pure: facts in, findings out.
+
+pub mod compacted;
+pub mod configs;
+pub mod facts;
+pub mod limits;
+pub mod permissions;
+pub mod reach;
+pub mod selection;
+pub mod target_topics;
+pub mod versions;
+pub mod whose;
+
+mod finding;
+mod render;
+
+pub use facts::Facts;
+pub use finding::{Finding, Findings, Severity};
+pub use render::table;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
 use crate::config::{Config, Migration};
+use crate::ids::Side;
 use crate::upstream::admin::Admin;
-#[derive(PartialEq, Debug)] pub enum Severity { Error, Warning }
-pub struct Finding { pub severity: Severity, pub code: String, pub where_: String, pub message: String, pub action: String }
-pub async fn run(_: &Config, _: &Admin, _: &Admin, _: &[&Migration]) -> Vec<Finding> { vec![] }
+
+/// Everything that is found, errors first. What cannot be asked is a finding too.
+pub async fn run(config: &Config, source: &Admin, target: &Admin, migrations: &[&Migration]) -> Vec<Finding> {
+    let facts = facts::gather(config, [source, target], migrations).await;
+    judge(config, migrations, &facts)
+}
+
+/// The judgement alone.
+pub fn judge(config: &Config, migrations: &[&Migration], facts: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    reach::find(facts, &mut found);
+    whose::find(config, facts, &mut found);
+    versions::find(facts, &mut found);
+    permissions::find(facts, &mut found);
+    limits::find(facts, &mut found);
+    selection::find(config, migrations, facts, &mut found);
+    target_topics::find(facts, &mut found);
+    configs::find(facts, &mut found);
+    compacted::find(migrations, facts, &mut found);
+    found.sort_by_key(|f| f.severity);
+    found
+}
+
+/// `kafka-cutover check`: all migrations of a config, on a runtime of its own.
+pub fn check(config: &Config) -> anyhow::Result<Findings> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let findings = LocalSet::new().block_on(&runtime, async {
+        let [source, target] = Side::BOTH.map(|side| admin(config, side));
+        let migrations: Vec<&Migration> = config.migrations.iter().collect();
+        run(config, &source, &target, &migrations).await
+    });
+    Ok(Findings { findings })
+}
+
+fn admin(config: &Config, side: Side) -> Admin {
+    let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
+    let limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
+    Admin::new(side, bootstrap, limit)
+}

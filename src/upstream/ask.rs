@@ -107,7 +107,10 @@ fn leader(view: &ClusterView, tp: &TopicPartition) -> Result<(PartitionView, Str
 type ByTopic<'a> = BTreeMap<&'a str, Vec<(i32, PartitionView)>>;
 
 /// The partitions by their leader's address and their topic, and the answers of those that have no leader.
-fn by_leader<'a, T>(view: &ClusterView, partitions: &'a [TopicPartition]) -> (BTreeMap<String, ByTopic<'a>>, Answers<T>) {
+fn by_leader<'a, T>(
+    view: &ClusterView,
+    partitions: &'a [TopicPartition],
+) -> (BTreeMap<String, ByTopic<'a>>, Answers<T>) {
     let mut led: BTreeMap<String, ByTopic<'a>> = BTreeMap::new();
     let mut leaderless = HashMap::new();
     for tp in partitions {
@@ -147,7 +150,11 @@ fn any_broker(admin: &Admin, view: &ClusterView) -> Result<String, AdminError> {
 
 fn another_answer(admin: &Admin, request: &RequestKind) -> AdminError {
     let (_, name) = versions::key_of(request);
-    AdminError::Refused { side: admin.side, what: format!("{name} with another answer"), code: code::UNKNOWN_SERVER_ERROR }
+    AdminError::Refused {
+        side: admin.side,
+        what: format!("{name} with another answer"),
+        code: code::UNKNOWN_SERVER_ERROR,
+    }
 }
 
 fn text(s: &str) -> StrBytes {

@@ -45,30 +45,33 @@ impl Source {
 
 /// Every Rust file of src.
 fn sources() -> Vec<Source> {
-    let mut found = vec![];
-    walk(&root().join("src"), &mut found);
-    let mut sources: Vec<Source> = found
-        .iter()
-        .filter(|p| p.extension().is_some_and(|e| e == "rs"))
-        .map(|p| Source { path: relative(p), text: std::fs::read_to_string(p).unwrap() })
-        .collect();
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    let sources = rust_files("src");
     assert!(sources.len() > 80, "only {} files: the scan looks in the wrong place", sources.len());
     sources
 }
 
-/// Everything under the folders and files of the project that git would hold, as far as it is text.
-fn tracked() -> Vec<Source> {
+fn rust_files(folder: &str) -> Vec<Source> {
     let mut found = vec![];
-    for entry in std::fs::read_dir(root()).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        match name.as_str() {
-            ".git" | "target" | "kafka-cutover-state" => {}
-            _ if path.is_dir() => walk(&path, &mut found),
-            _ => found.push(path),
+    walk(&root().join(folder), &mut found);
+    found.retain(|p| p.extension().is_some_and(|e| e == "rs"));
+    found.sort();
+    found.iter().map(|p| Source { path: relative(p), text: std::fs::read_to_string(p).unwrap() }).collect()
+}
+
+/// Every text that git holds; where git cannot say, every file that is there.
+fn tracked() -> Vec<Source> {
+    let git = std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let found: Vec<PathBuf> = match git {
+        Ok(listed) if listed.status.success() && !listed.stdout.is_empty() => {
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            listed.split_terminator('\0').map(|path| root().join(path)).collect()
         }
-    }
+        _ => {
+            let mut found = vec![];
+            walk(root(), &mut found);
+            found
+        }
+    };
     let text = |p: PathBuf| Some(Source { path: relative(&p), text: std::fs::read_to_string(&p).ok()? });
     let tracked: Vec<Source> = found.into_iter().filter_map(text).collect();
     assert!(tracked.iter().any(|s| s.path == "README.md") && tracked.iter().any(|s| s.path == "tests/run"));
@@ -78,7 +81,7 @@ fn tracked() -> Vec<Source> {
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let generated = path.file_name().is_some_and(|n| n == "__pycache__" || n == "target");
+        let generated = path.file_name().is_some_and(|n| n == "__pycache__" || n == "target" || n == ".git");
         match path.is_dir() {
             true if !generated => walk(&path, found),
             true => {}
@@ -178,6 +181,8 @@ fn none(what: &str, found: &[String]) {
 /// Where waiting needs no word at the head: a broker, a story and a judge are not on the proxy's path.
 const MAY_WAIT: &[(&str, &str)] = &[
     ("src/embedded/", "the in-memory cluster is a broker: it waits as one; clocks and sockets are in server.rs alone"),
+    ("src/demo/", "the story plays operator and client; it is not on the proxy's path"),
+    ("src/upstream/ask/", "one question to a broker per file, for the control thread; the clock is in ask.rs alone"),
     ("src/main.rs", "hands the command over to a runtime"),
 ];
 const IO: &[&str] = &[
@@ -453,7 +458,8 @@ fn misshapen(source: &Source) -> Vec<String> {
     let words = source.path.trim_end_matches(".rs").split(['/', '_']);
     let empty = words.filter(|w| EMPTY_NAMES.iter().any(|e| *w == *e || *w == format!("{e}s")));
     found.extend(empty.map(|w| format!("{}: `{w}` says nothing", source.path)));
-    if !source.text.trim().is_empty() && !source.text.starts_with("//!") {
+    let first = source.text.lines().find(|l| !l.is_empty() && !l.starts_with("#!["));
+    if first.is_some_and(|l| !l.starts_with("//!")) {
         found.push(format!("{}: no head comment that says what the file is", source.path));
     }
     found
@@ -482,6 +488,22 @@ fn nothing_panics_at_will() {
     none("src must not panic", &sources().iter().flat_map(may_panic).collect::<Vec<_>>());
     let bad = "fn f() { x.unwrap(); }\nfn g() { panic!(\"no\") }\nfn h() { todo!() }\n// y.unwrap()\n";
     assert_eq!(may_panic(&Source::planted("src/api/fetch.rs", bad)).len(), 3);
+}
+
+// ---------------------------------------------------------------------------------------------- tests wait for the event
+
+fn sleeps(source: &Source) -> Vec<String> {
+    source.lines_with(&["::sleep(", " sleep(", "sleep_until("])
+}
+
+#[test]
+fn tests_never_sleep() {
+    let tests: Vec<Source> = rust_files("tests/it");
+    none("a test waits for what it waits for", &tests.iter().flat_map(sleeps).collect::<Vec<_>>());
+    assert_eq!(
+        sleeps(&Source::planted("tests/it/x.rs", "fn f() { std::thread::sleep(second); } // sleep(1)\n")).len(),
+        1
+    );
 }
 
 // ---------------------------------------------------------------------------------------------- at home on every machine
@@ -533,11 +555,12 @@ fn unexplained(cargo: &str) -> Vec<String> {
     for line in cargo.lines().map(str::trim) {
         if line.starts_with('[') {
             section = line;
-        } else if section.ends_with("dependencies]") && !line.is_empty() && !line.starts_with('#') {
-            let why = line.rsplit_once(" # ").map_or("", |(_, why)| why.trim());
-            if why.len() < 5 {
-                found.push(line.to_owned());
-            }
+        } else if section.ends_with("dependencies]")
+            && !line.is_empty()
+            && !line.starts_with('#')
+            && line.rsplit_once(" # ").is_none_or(|(_, why)| why.trim().is_empty())
+        {
+            found.push(line.to_owned());
         }
     }
     found

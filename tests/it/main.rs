@@ -1,4 +1,5 @@
 //! Every test of the project, in one binary. Module by module:
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests do IO, and fail by panicking")]
 
 mod api;
 mod audit;
@@ -9,5 +10,6 @@ mod embedded;
 mod guards;
 mod monitor;
 mod offsets;
+mod preflight;
 mod store;
 mod wire;

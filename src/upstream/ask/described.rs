@@ -25,8 +25,7 @@ pub async fn describe_topics(
     names: &[TopicName],
 ) -> Result<HashMap<TopicName, Result<TopicDescribed, i16>>, AdminError> {
     let topics = names.iter().map(|name| MetadataRequestTopic::default().with_name(Some(text(name).into())));
-    let request =
-        MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false);
+    let request = MetadataRequest::default().with_topics(Some(topics.collect())).with_allow_auto_topic_creation(false);
     let request = RequestKind::Metadata(request);
     let ResponseKind::Metadata(answer) = admin.ask(address, &request).await? else {
         return Err(another_answer(admin, &request));

@@ -32,7 +32,8 @@ pub async fn list_offsets(
     isolation: i8,
 ) -> Result<Answers<LogOffset>, AdminError> {
     let (led, mut answers) = by_leader(view, partitions);
-    let asked = led.iter().map(|(address, topics)| one_broker(admin, address, topics, timestamp, replica_id, isolation));
+    let asked =
+        led.iter().map(|(address, topics)| one_broker(admin, address, topics, timestamp, replica_id, isolation));
     for answer in join_all(asked).await {
         answers.extend(answer?);
     }

@@ -15,11 +15,12 @@ impl Message {
         version >= self.flexible
     }
 
-    /// Whether `body` is exactly one message of this version, which [`has`](Self::has) the schema.
-    pub fn check(&self, version: i16, body: &Bytes) -> Result<(), WireError> {
+    /// Whether `body` begins with one message of this version, which [`has`](Self::has) the schema; how many bytes are
+    /// left behind it.
+    pub fn check(&self, version: i16, body: &Bytes) -> Result<usize, WireError> {
         let mut cursor = Cursor::new(body.clone());
         Walk { version, compact: self.is_flexible(version) }.structure(self.fields, &mut cursor)?;
-        cursor.finish()
+        Ok(cursor.remaining())
     }
 }
 

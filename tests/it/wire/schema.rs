@@ -129,12 +129,13 @@ fn a_message_cut_at_any_byte_is_an_error() {
 }
 
 #[test]
-fn a_byte_too_many_is_an_error() {
+fn a_byte_too_many_is_an_error_in_an_answer_and_passed_over_in_a_request() {
     each(|api, half, version| {
         let mut body = half.filled(api, version).body;
         body.push(0);
         let result = half.decode(api, version, body.into());
-        assert_eq!(result, Err(WireError::Trailing(1)), "{} {half:?} v{version}", api.name);
+        let expected = if matches!(half, Half::Request) { Ok(()) } else { Err(WireError::Trailing(1)) };
+        assert_eq!(result, expected, "{} {half:?} v{version}", api.name);
     });
 }
 

@@ -1,0 +1,246 @@
+//! What preflight knows of both clusters: asked once, changing nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use kafka_protocol::messages::{ApiVersionsRequest, RequestKind, ResponseKind};
+
+use crate::config::{Config, Migration};
+use crate::error::code;
+use crate::ids::{DEBUGGING_CONSUMER, LATEST, Side, TopicName, TopicPartition};
+use crate::migration::marker;
+use crate::migration::topics::{self, Extent};
+use crate::store::identity::MarkerSeen;
+use crate::upstream::admin::{Admin, AdminError};
+use crate::upstream::topology::{Broker, ClusterView};
+use crate::upstream::{ask, discovery};
+use crate::virtual_cluster::versions::Range;
+
+/// What one broker speaks, by API key.
+pub type Spoken = HashMap<i16, Range>;
+
+/// Both clusters, and the migrations' topics on them.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub sides: [SideFacts; 2],
+    /// By name: every topic of the source that one of the migrations matches.
+    pub topics: BTreeMap<TopicName, TopicFacts>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SideFacts {
+    /// `Err`: why not.
+    pub view: Option<Result<ClusterView, String>>,
+    /// Each broker, asked at the address that it advertises.
+    pub brokers: Vec<(Broker, Result<Spoken, String>)>,
+    /// Questions that a seal asks, tried on a real partition: what was asked, and why it was not answered.
+    pub refused: Vec<(String, String)>,
+    /// `group.min.session.timeout.ms` and such, where the brokers tell.
+    pub limits: BTreeMap<String, i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicFacts {
+    pub source_partitions: usize,
+    /// `None`: the target does not have it.
+    pub target_partitions: Option<usize>,
+    /// Why the target would not create it.
+    pub cannot_create: Option<String>,
+    /// Replicas that each partition has, or would have, on the target.
+    pub target_replicas: Option<usize>,
+    /// By side; the target's as they are, or as they would be. `None`: it does not tell.
+    pub configs: [Option<BTreeMap<String, String>>; 2],
+    /// Partitions of the target that hold records and that no seal of ours has begun.
+    pub foreign: Vec<(i32, Extent)>,
+}
+
+/// Limits of brokers that clients of both clusters meet.
+pub const LIMITS: [&str; 4] =
+    ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "group.max.size", "offset.metadata.max.bytes"];
+
+impl Facts {
+    pub fn view(&self, side: Side) -> Option<&ClusterView> {
+        self.sides[side.index()].view.as_ref()?.as_ref().ok()
+    }
+}
+
+pub async fn gather(config: &Config, admins: [&Admin; 2], migrations: &[&Migration]) -> Facts {
+    let mut facts = Facts::default();
+    for (side, admin) in Side::BOTH.into_iter().zip(admins) {
+        facts.sides[side.index()] = side_facts(admin).await;
+    }
+    let [Some(from), Some(to)] = Side::BOTH.map(|side| facts.view(side).cloned()) else { return facts };
+    let mut names: Vec<TopicName> = migrations.iter().flat_map(|m| topics::matched(m, &from)).collect();
+    names.sort();
+    names.dedup();
+    for (side, admin) in Side::BOTH.into_iter().zip(admins) {
+        let view = if side == Side::Source { &from } else { &to };
+        tried(admin, view, &names, &mut facts.sides[side.index()].refused).await;
+    }
+    // A cluster that does not answer one of these is named; the rest is judged all the same.
+    match topic_facts(config, admins, &from, &to, &names).await {
+        Ok(topics) => facts.topics = topics,
+        Err(e) => {
+            let side = match &e {
+                AdminError::Unreachable { side, .. } | AdminError::Unsupported { side, .. } => *side,
+                AdminError::Refused { side, .. } | AdminError::Garbled(_, side) => *side,
+            };
+            facts.sides[side.index()].refused.push(("the migrations' topics".to_owned(), e.to_string()));
+        }
+    }
+    facts
+}
+
+async fn side_facts(admin: &Admin) -> SideFacts {
+    let mut facts = SideFacts::default();
+    let view = match discovery::look(admin, &[]).await {
+        Ok(view) => view,
+        Err(AdminError::Unreachable { reason, .. }) => {
+            facts.view = Some(Err(reason));
+            return facts;
+        }
+        Err(e) => {
+            facts.view = Some(Err(e.to_string()));
+            return facts;
+        }
+    };
+    for broker in view.broker_list() {
+        let versions = broker_versions(admin, &broker).await.map_err(|e| match e {
+            AdminError::Unreachable { reason, .. } => reason,
+            other => other.to_string(),
+        });
+        facts.brokers.push((broker, versions));
+    }
+    for key in LIMITS {
+        let value = ask::describe_broker_config(admin, &view, key).await.ok().flatten();
+        if let Some(value) = value.and_then(|v| v.parse().ok()) {
+            facts.limits.insert(key.to_owned(), value);
+        }
+    }
+    facts.view = Some(Ok(view));
+    facts
+}
+
+async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
+    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    match admin.ask(&broker.address(), &request).await? {
+        ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
+            let range = |k: &kafka_protocol::messages::api_versions_response::ApiVersion| {
+                (k.api_key, Range { min: k.min_version, max: k.max_version })
+            };
+            Ok(answer.api_keys.iter().map(range).collect())
+        }
+        ResponseKind::ApiVersions(answer) => {
+            Err(AdminError::Refused { side: admin.side, what: "ApiVersions".to_owned(), code: answer.error_code })
+        }
+        _ => Ok(HashMap::new()),
+    }
+}
+
+/// DescribeProducers and ListOffsets as a debugging consumer, on a partition that a seal would ask about, or on any.
+async fn tried(admin: &Admin, view: &ClusterView, names: &[TopicName], refused: &mut Vec<(String, String)>) {
+    let led =
+        |name: &&TopicName| view.topics.get(*name).is_some_and(|t| t.partitions.first().is_some_and(|p| p.leader >= 0));
+    let mut others: Vec<&TopicName> = view.topics.keys().collect();
+    others.sort();
+    let Some(name) = names.iter().chain(others).find(led) else { return };
+    let one = [TopicPartition::new(name.clone(), 0)];
+    let offsets = ask::list_offsets(admin, view, &one, LATEST, DEBUGGING_CONSUMER, 0).await;
+    let producers = ask::describe_producers(admin, view, &one).await;
+    let why = |code: i16| crate::error::code_name(code);
+    let first = |answer: Option<Result<(), i16>>| answer.unwrap_or(Err(code::UNKNOWN_SERVER_ERROR)).map_err(why);
+    let offsets = offsets.map_err(|e| e.to_string()).and_then(|a| first(a.get(&one[0]).map(|r| r.map(|_| ()))));
+    let producers = producers
+        .map_err(|e| e.to_string())
+        .and_then(|a| first(a.get(&one[0]).map(|r| r.as_ref().map(|_| ()).map_err(|c| *c))));
+    for (what, answer) in [("ListOffsets with replica_id -2", offsets), ("DescribeProducers", producers)] {
+        if let Err(why) = answer {
+            refused.push((format!("{what} of {}", one[0]), why));
+        }
+    }
+}
+
+async fn topic_facts(
+    config: &Config,
+    [source, target]: [&Admin; 2],
+    from: &ClusterView,
+    to: &ClusterView,
+    names: &[TopicName],
+) -> Result<BTreeMap<TopicName, TopicFacts>, AdminError> {
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let partitions = |view: &ClusterView, name| view.topics.get(name).map(|t| t.partitions.len());
+    let mut facts: BTreeMap<TopicName, TopicFacts> = BTreeMap::new();
+    for name in names {
+        let source_partitions = partitions(from, name).unwrap_or(0);
+        let target_partitions = partitions(to, name);
+        facts.insert(name.clone(), TopicFacts { source_partitions, target_partitions, ..TopicFacts::default() });
+    }
+    let there: Vec<TopicName> = names.iter().filter(|n| to.topics.contains_key(*n)).cloned().collect();
+    for (side, admin, view, names) in [(Side::Source, source, from, names), (Side::Target, target, to, &there)] {
+        for (name, configs) in ask::describe_topic_configs(admin, view, names).await? {
+            let set = |c: ask::TopicConfig| Some((c.name, c.value?));
+            if let (Some(topic), Ok(configs)) = (facts.get_mut(&name), configs) {
+                topic.configs[side.index()] = Some(configs.into_iter().filter_map(set).collect());
+            }
+        }
+    }
+    would_be(source, target, from, to, names, &mut facts).await?;
+    if let Some(broker) = to.broker_list().first() {
+        for (name, described) in ask::describe_topics(target, &broker.address(), &there).await? {
+            if let (Some(topic), Ok(described)) = (facts.get_mut(&name), described) {
+                topic.target_replicas = Some(described.replication_factor);
+            }
+        }
+    }
+    let ours = ours(config, target).await?;
+    for (tp, extent) in topics::extents(target, to, &there).await? {
+        if extent.start != extent.end && !ours.contains(&tp) {
+            facts.entry(tp.topic).or_default().foreign.push((tp.partition, extent));
+        }
+    }
+    Ok(facts)
+}
+
+/// Topics that the target lacks: how it would make them, and why it would not.
+async fn would_be(
+    source: &Admin,
+    target: &Admin,
+    from: &ClusterView,
+    to: &ClusterView,
+    names: &[TopicName],
+    facts: &mut BTreeMap<TopicName, TopicFacts>,
+) -> Result<(), AdminError> {
+    let planned = topics::plan(source, target, from, to, names).await?;
+    if planned.is_empty() {
+        return Ok(());
+    }
+    let replicas: HashMap<TopicName, i16> =
+        planned.iter().map(|p| (p.new.name.clone(), p.new.replication_factor)).collect();
+    for (name, done) in ask::validate_topics(target, to, planned.into_iter().map(|p| p.new).collect()).await? {
+        let Some(topic) = facts.get_mut(&name) else { continue };
+        topic.target_replicas = replicas.get(&name).and_then(|n| usize::try_from(*n).ok());
+        match done {
+            Ok(done) if done.configs.is_empty() => {}
+            Ok(done) => {
+                let set = done.configs.into_iter().filter_map(|(k, v)| Some((k, v?)));
+                topic.configs[Side::Target.index()] = Some(set.collect());
+            }
+            // Somebody made it in the meantime.
+            Err(refused) if refused.code == code::TOPIC_ALREADY_EXISTS => {}
+            Err(refused) => topic.cannot_create = Some(refused.message),
+        }
+    }
+    Ok(())
+}
+
+/// Partitions in which a seal of ours is known to have begun a part: the marker names them.
+async fn ours(config: &Config, target: &Admin) -> Result<HashSet<TopicPartition>, AdminError> {
+    Ok(match marker::read(target, &config.name).await? {
+        MarkerSeen::Found(marker) => {
+            let begun = marker.partitions.into_iter().filter(|(.., map)| map.has_part(Side::Target));
+            begun.map(|(topic, partition, _)| TopicPartition::new(topic, partition)).collect()
+        }
+        MarkerSeen::Absent | MarkerSeen::Unreadable(_) => HashSet::new(),
+    })
+}
