@@ -117,8 +117,9 @@ fn one(proxy: &Proxy, name: &str, rate: usize, size: usize) -> Result<f64> {
 
 fn create(bootstrap: &[String], names: &[String]) -> Result<()> {
     let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", bootstrap.join(",")).create()?;
-    let replicas = TopicReplication::Fixed(bootstrap.len().min(3) as i32);
-    let topics: Vec<NewTopic> = names.iter().map(|name| NewTopic::new(name, PARTITIONS, replicas)).collect();
+    let replicas = bootstrap.len().min(3) as i32;
+    let topics: Vec<NewTopic> =
+        names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(replicas))).collect();
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(60)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for made in runtime.block_on(admin.create_topics(&topics, &options))? {
@@ -137,6 +138,8 @@ fn create(bootstrap: &[String], names: &[String]) -> Result<()> {
             sleep(Duration::from_millis(100));
         }
     }
+    // Metadata runs ahead of the leaders themselves, and preflight asks these.
+    sleep(Duration::from_secs(3));
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
 
 use client::{Client, Produce, fetch};
-use cpu::Meter;
+use hop::Relay;
 use proxy::Proxy;
 use rounds::{Rounds, Run, Way};
 
@@ -60,6 +60,10 @@ const WORKLOADS: &[Workload] = &[
 ];
 
 fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some(hop::FLAG) {
+        return hop::relay(&args.next().context("where to?")?);
+    }
     // cargo passes `--bench`.
     let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let bed = Bed::new()?;
@@ -95,9 +99,8 @@ fn main() -> Result<()> {
 /// Two clusters, a relay in front of each, the proxy in front of both.
 struct Bed {
     clusters: [Cluster; 2],
-    relays: [hop::Relay; 2],
+    relays: [Relay; 2],
     proxy: Proxy,
-    meter: Meter,
     cores: usize,
     /// Offsets of the megabytes to fetch, as the cluster has them and as the proxy shows them; by side.
     stored: [Vec<(i64, i64)>; 2],
@@ -114,7 +117,7 @@ impl Bed {
             clusters[0].create_topic(&format!("{STAYS}-{way}"), 1, &[])?;
             clusters[0].create_topic(&format!("{MOVED}-{way}"), 1, &[])?;
         }
-        let relays = [hop::relay(source[0].clone())?, hop::relay(target[0].clone())?];
+        let relays = [Relay::start(&source[0])?, Relay::start(&target[0])?];
         let proxy = Proxy::start(&source, &target, &[(MOVED.to_owned(), format!("{MOVED}-.*"))])?;
         let mut through = Client::connect(&proxy.address)?;
         // Something below the seam, so that offsets really differ behind it.
@@ -131,8 +134,7 @@ impl Bed {
             ensure!(stored[side].len() == BATCHES, "{topic}: {:?}", stored[side]);
         }
         ensure!(stored[1].iter().all(|(native, shown)| native != shown), "nothing is moved: {stored:?}");
-        let meter = Meter::Process(proxy.pid());
-        Ok(Self { clusters, relays, proxy, meter, cores: std::thread::available_parallelism()?.get(), stored })
+        Ok(Self { clusters, relays, proxy, cores: std::thread::available_parallelism()?.get(), stored })
     }
 
     fn measure(&self, workload: &Workload) -> Result<Rounds> {
@@ -142,7 +144,7 @@ impl Bed {
         let topic = |way: &str| format!("{}-{way}", if workload.moved { MOVED } else { STAYS });
         match workload.what {
             What::Produce(size, in_flight, count) => {
-                let mut line = |address: &str, way: &str| -> Result<_> {
+                let line = |address: &str, way: &str| -> Result<_> {
                     let mut client = Client::connect(address)?;
                     let producer = if workload.moved { Some(client.producer_id()?) } else { None };
                     Ok((client, Produce::new(&topic(way), size, producer)?, topic(way)))
@@ -151,12 +153,12 @@ impl Bed {
                 let mut relayed = line(&relay.address, "relay")?;
                 let mut proxied = line(&self.proxy.address, "proxy")?;
                 Rounds::run(|way| {
-                    let ((client, request, topic), meter) = match way {
+                    let ((client, request, topic), hop) = match way {
                         Way::Direct => (&mut direct, None),
-                        Way::Relay => (&mut relayed, Some(&relay.meter)),
-                        Way::Proxy => (&mut proxied, Some(&self.meter)),
+                        Way::Relay => (&mut relayed, Some(relay.pid())),
+                        Way::Proxy => (&mut proxied, Some(self.proxy.pid())),
                     };
-                    let run = metered(meter, || produce(client, request, in_flight, count))?;
+                    let run = metered(hop, || produce(client, request, in_flight, count))?;
                     // The logs lie in memory.
                     let end = self.clusters[side].log_end(topic, 0).context("no log")?;
                     self.clusters[side].set_log_start(topic, 0, end);
@@ -180,12 +182,12 @@ impl Bed {
                 let mut relayed = line(&relay.address, false)?;
                 let mut proxied = line(&self.proxy.address, true)?;
                 Rounds::run(|way| {
-                    let ((client, frames), meter) = match way {
+                    let ((client, frames), hop) = match way {
                         Way::Direct => (&mut direct, None),
-                        Way::Relay => (&mut relayed, Some(&relay.meter)),
-                        Way::Proxy => (&mut proxied, Some(&self.meter)),
+                        Way::Relay => (&mut relayed, Some(relay.pid())),
+                        Way::Proxy => (&mut proxied, Some(self.proxy.pid())),
                     };
-                    metered(meter, || {
+                    metered(hop, || {
                         let began = Instant::now();
                         for frame in frames.iter().cycle().take(count) {
                             client.send(frame)?;
@@ -198,10 +200,10 @@ impl Bed {
         }
     }
 
-    /// The clients, the clusters and the relays (this process), and the proxy: to one core, or to all.
+    /// Clients and clusters (this process), relays and proxy: to one core, or to all.
     fn pin(&self, pinned: bool) -> Result<()> {
         let set = if pinned { "0".to_owned() } else { format!("0-{}", self.cores - 1) };
-        for pid in [std::process::id(), self.proxy.pid()] {
+        for pid in [std::process::id(), self.relays[0].pid(), self.relays[1].pid(), self.proxy.pid()] {
             let done = Command::new("taskset").args(["-a", "-c", "-p", &set, &pid.to_string()]).stdout(Stdio::null()).status();
             ensure!(done.context("taskset")?.success(), "taskset {set}");
         }
@@ -209,10 +211,11 @@ impl Bed {
     }
 }
 
-fn metered(meter: Option<&Meter>, work: impl FnOnce() -> Result<f64>) -> Result<Run> {
-    let before = meter.map_or(0.0, Meter::read);
+/// `hop` is the process in between.
+fn metered(hop: Option<u32>, work: impl FnOnce() -> Result<f64>) -> Result<Run> {
+    let before = hop.map_or(0.0, cpu::seconds);
     let seconds = work()?;
-    Ok(Run { seconds, cpu: meter.map_or(0.0, Meter::read) - before })
+    Ok(Run { seconds, cpu: hop.map_or(0.0, cpu::seconds) - before })
 }
 
 /// One in flight: the median round trip. More: the whole run.

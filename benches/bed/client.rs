@@ -81,7 +81,7 @@ impl Client {
 
     pub fn producer_id(&mut self) -> Result<(i64, i16)> {
         let version = 4;
-        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+        let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
         let mut out = head(INIT_PRODUCER_ID, version);
         encode::request(&request.into(), version, &mut out);
         self.send(&out.finish()?.to_bytes())?;

@@ -1,4 +1,4 @@
-//! CPU seconds of a process or of one thread: from `schedstat` where the kernel has it, else from `stat`, which is as
+//! CPU seconds of a process: from `schedstat` where the kernel has it, else from `stat`, which is as
 //! true and comes in steps of 10 ms (so it is added up over all rounds before it is divided).
 
 use std::fs;
@@ -7,29 +7,12 @@ use std::path::{Path, PathBuf};
 /// `USER_HZ` is 100 wherever Linux runs.
 const TICK: f64 = 0.01;
 
-pub enum Meter {
-    Process(u32),
-    Thread(PathBuf),
-}
-
-impl Meter {
-    /// The thread that calls.
-    pub fn of_this_thread() -> std::io::Result<Self> {
-        Ok(Self::Thread(Path::new("/proc").join(fs::read_link("/proc/thread-self")?)))
-    }
-
-    /// Since the start, in seconds; threads that have ended count only where `stat` is read.
-    pub fn read(&self) -> f64 {
-        match self {
-            Self::Process(pid) => {
-                let home = PathBuf::from(format!("/proc/{pid}"));
-                let tasks = fs::read_dir(home.join("task")).into_iter().flatten().flatten();
-                let precise: Option<Vec<f64>> = tasks.map(|task| precise(&task.path())).collect();
-                precise.filter(|all| !all.is_empty()).map_or_else(|| ticks(&home), |all| all.iter().sum())
-            }
-            Self::Thread(home) => precise(home).unwrap_or_else(|| ticks(home)),
-        }
-    }
+/// Since its start; threads that have ended count only where `stat` is read.
+pub fn seconds(pid: u32) -> f64 {
+    let home = PathBuf::from(format!("/proc/{pid}"));
+    let tasks = fs::read_dir(home.join("task")).into_iter().flatten().flatten();
+    let precise: Option<Vec<f64>> = tasks.map(|task| precise(&task.path())).collect();
+    precise.filter(|all| !all.is_empty()).map_or_else(|| ticks(&home), |all| all.iter().sum())
 }
 
 fn precise(home: &Path) -> Option<f64> {

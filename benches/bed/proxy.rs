@@ -38,10 +38,9 @@ impl Proxy {
         });
         let file = state.path().join("config.yaml");
         std::fs::write(&file, config.to_string())?;
-        let mut child = Command::new(BINARY)
+        let mut child = binary()
             .args(["run", "--log-format", "json", "--config"])
             .arg(&file)
-            .env_remove("KAFKA_CUTOVER_LOG")
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {BINARY}"))?;
@@ -65,13 +64,14 @@ impl Proxy {
         Ok(Self { child, address, socket, _state: state })
     }
 
+    #[allow(dead_code, reason = "only one of the two benches meters it")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// One command of the operator; what it printed.
     pub fn operate(&self, command: &[&str]) -> Result<String> {
-        let done = Command::new(BINARY).args(command).arg("--socket").arg(&self.socket).output()?;
+        let done = binary().args(command).arg("--socket").arg(&self.socket).output()?;
         if !done.status.success() {
             bail!("{}: {}", command.join(" "), String::from_utf8_lossy(&done.stderr).trim());
         }
@@ -86,6 +86,15 @@ impl Proxy {
     pub fn switch(&self, migration: &str) -> Result<()> {
         self.operate(&["switch", migration, "producers"]).map(drop)
     }
+}
+
+/// Without the bench's own settings, which the proxy would take for its config.
+fn binary() -> Command {
+    let mut command = Command::new(BINARY);
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("KAFKA_CUTOVER_")) {
+        command.env_remove(key);
+    }
+    command
 }
 
 impl Drop for Proxy {
