@@ -32,7 +32,7 @@ impl From<commands::Failed> for End {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match log(cli.log_format).and_then(|()| dispatch(cli)) {
+    match log(&cli).and_then(|()| dispatch(cli)) {
         Ok(code) => code,
         Err(End::Failed(why)) => {
             eprintln!("kafka-cutover: {why}");
@@ -99,13 +99,22 @@ fn block_on(call: impl Future<Output = Result<(), commands::Failed>>) -> Result<
     Ok(runtime.block_on(call)?)
 }
 
-fn log(format: LogFormat) -> Result<(), End> {
+/// `run` and `sandbox` tell what they do; other commands have a voice of their own and log only what goes wrong. What
+/// librdkafka says is counted by who drives it.
+fn default_level(command: &Command) -> &'static str {
+    match command {
+        Command::Run(_) | Command::Sandbox(_) => "info,rdkafka=off,librdkafka=off",
+        _ => "warn,rdkafka=off,librdkafka=off",
+    }
+}
+
+fn log(cli: &Cli) -> Result<(), End> {
     let filter = match std::env::var("KAFKA_CUTOVER_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|e| End::Config(format!("KAFKA_CUTOVER_LOG: {e}")))?,
-        Err(_) => EnvFilter::new("info"),
+        Err(_) => EnvFilter::new(default_level(&cli.command)),
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
+    match cli.log_format {
         LogFormat::Human => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => subscriber.json().init(),
     }

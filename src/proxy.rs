@@ -25,6 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::operator::Operator;
 use crate::control::server::ControlSocket;
+use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
@@ -63,9 +64,7 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         LocalSet::new().block_on(&runtime, control(config, token, started))
     })?;
     match ready.recv() {
-        Ok(Started { listeners, monitor }) => {
-            Ok(Running { listeners, monitor, socket, stop, control: Some(control) })
-        }
+        Ok(Started { listeners, monitor }) => Ok(Running { listeners, monitor, socket, stop, control: Some(control) }),
         Err(_) => match control.join() {
             Ok(Ok(())) => Err(anyhow!("the proxy was stopped before it listened")),
             Ok(Err(error)) => Err(error),
@@ -164,11 +163,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
     }
 
-    let frame_limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-    let admins = Side::BOTH.map(|side| {
-        let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
-        Rc::new(Admin::new(side, bootstrap, frame_limit))
-    });
+    let admin = |side: Side| Rc::new(Admin::of(&config, side));
+    let admins = Side::BOTH.map(admin);
+
     let fresh = store.state().identity.is_none();
     let first = tokio::select! {
         () = stop.cancelled() => return Ok(()),
@@ -181,8 +178,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     };
 
     let (deadlines, deadlines_told) = mpsc::unbounded_channel();
+    let (shadows, shadows_told) = mpsc::unbounded_channel();
     let topology = Arc::new(ArcSwap::<Topology>::default());
-    let shared = Arc::new(Shared::new(config.clone(), first.cluster, topology, deadlines, metrics.clone()));
+    let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
+    let shared = Arc::new(shared);
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
         publish(&shared, &store, side, view, unsettled_until_ms);
     }
@@ -248,6 +247,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(unless(stop.clone(), discovery::watch(admins[side.index()].clone(), every, wake, hear)));
     }
 
+    // Connections of its own: a commit that waits for followers must not delay a seal's question.
+    let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);
+    tasks.spawn_local(unless(stop.clone(), shadows));
+
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();
     let upkeep = metrics.clone();
@@ -293,8 +296,7 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     let Some(mut view) = view else { return };
     let state = store.state();
     if side == Side::Source
-        && let Some(next) =
-            track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
+        && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
     {
         shared.publish_partitions(next);
     }

@@ -18,9 +18,7 @@ pub fn answer(cx: &Context<'_>, request: &DescribeClusterRequest) -> ResponseKin
         let text = "kafka-cutover has no controller endpoint";
         let answer = answer.with_endpoint_type(request.endpoint_type);
         return ResponseKind::DescribeCluster(
-            answer
-                .with_error_code(UNSUPPORTED_ENDPOINT_TYPE)
-                .with_error_message(Some(StrBytes::from_static_str(text))),
+            answer.with_error_code(UNSUPPORTED_ENDPOINT_TYPE).with_error_message(Some(StrBytes::from_static_str(text))),
         );
     }
     let brokers = cx.nodes.all().iter().map(|n| {

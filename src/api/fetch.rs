@@ -4,18 +4,22 @@
 //! one. Whatever arrives is cut and translated by the map that holds when it is delivered (DESIGN.md section 3). Always
 //! sessionless, every requested partition in every answer, epoch -1 (PROTOCOL.md rules 8, 10 to 15).
 
+mod lanes;
+
+pub use lanes::{LaneKey, Lanes};
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::lanes::{Asked, Key, MANY_ENDS};
 use super::Context;
 use crate::error::{code, is_stale_topology};
-use crate::ids::{NO_EPOCH, NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
+use crate::ids::{NO_EPOCH, NOffset, Native, Side, TopicName, VOffset, Virtual};
 use crate::offsets::{Place, Verdict, judge_probe};
 use crate::routing::PartitionState;
-use crate::upstream::Lane;
 use crate::wire::batch;
 use crate::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionFetched, TopicFetched};
 use crate::wire::records::Records;
@@ -27,77 +31,6 @@ const LONGEST_POLL: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(50);
 const READ_COMMITTED: i8 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
-
-/// An upstream connection of this client that carries fetches.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct LaneKey {
-    pub side: Side,
-    pub node: NodeId,
-    /// A probe asks for one partition alone.
-    pub probe: bool,
-}
-
-impl LaneKey {
-    pub fn lane(self) -> Lane {
-        if self.probe { Lane::Probe } else { Lane::Fetch }
-    }
-}
-
-type Key = (TopicName, i32);
-
-/// What was asked on a lane: native offsets.
-#[derive(Clone, Debug, Default)]
-pub struct Asked {
-    parts: HashMap<Key, NOffset>,
-    /// Topic ids of that side, for answers that carry only those.
-    names: HashMap<Uuid, TopicName>,
-    isolation: i8,
-}
-
-#[derive(Debug, Default)]
-enum LaneState {
-    #[default]
-    Idle,
-    Busy(Asked),
-    Ready(Asked, Option<FetchResponse>),
-}
-
-/// The lanes of one client connection, kept from fetch to fetch.
-#[derive(Debug, Default)]
-pub struct Lanes {
-    states: HashMap<LaneKey, LaneState>,
-    /// The last ends that were heard, for answers without news: high watermark, last stable offset, log start.
-    ends: HashMap<Key, (i64, i64, i64)>,
-}
-
-/// Partitions whose ends are remembered per connection.
-const MANY_ENDS: usize = 20_000;
-
-impl Lanes {
-    /// The outcome of a lane's fetch; `None`: lost.
-    pub fn arrived(&mut self, key: LaneKey, answer: Option<FetchResponse>) {
-        let state = self.states.entry(key).or_default();
-        if let LaneState::Busy(asked) = std::mem::take(state) {
-            *state = LaneState::Ready(asked, answer);
-        }
-    }
-
-    fn is_idle(&self, key: &LaneKey) -> bool {
-        matches!(self.states.get(key), None | Some(LaneState::Idle))
-    }
-
-    fn take_ready(&mut self) -> Vec<(LaneKey, Asked, Option<FetchResponse>)> {
-        let mut ready = Vec::new();
-        for (key, state) in &mut self.states {
-            if matches!(state, LaneState::Ready(..))
-                && let LaneState::Ready(asked, answer) = std::mem::take(state)
-            {
-                ready.push((*key, asked, answer));
-            }
-        }
-        ready
-    }
-}
 
 /// To be sent on a lane now.
 pub struct Send {
@@ -134,6 +67,7 @@ pub struct Gather {
     request: FetchRequest,
     version: i16,
     wanted: Vec<Wanted>,
+    places: HashMap<Key, usize>,
     deadline: Instant,
     throttle_ms: i32,
     snapshot: u64,
@@ -171,7 +105,13 @@ impl Gather {
             _ => None,
         };
         let (version, snapshot) = (cx.version, cx.partitions.version);
-        Self { request, version, wanted, deadline: cx.now + wait, throttle_ms: 0, snapshot, refused }
+        // A partition that is named twice is answered by its first place.
+        let mut places = HashMap::with_capacity(wanted.len());
+        for (i, w) in wanted.iter().enumerate() {
+            places.entry(w.key.clone()).or_insert(i);
+        }
+        let deadline = cx.now + wait;
+        Self { request, version, wanted, places, deadline, throttle_ms: 0, snapshot, refused }
     }
 
     /// Takes in what has arrived, says what to send, and whether there is an answer yet.
@@ -219,7 +159,8 @@ impl Gather {
             let Some(state) = cx.partitions.get(&wanted.key.0, wanted.key.1) else { continue };
             let now = state.map.locate(was.at());
             let same = (now.side, now.native, now.delta) == (was.side, was.native, was.delta);
-            let inside = now.virtual_end.is_none_or(|end| *next <= end) && (!state.held || *next <= state.live.visible());
+            let inside =
+                now.virtual_end.is_none_or(|end| *next <= end) && (!state.held || *next <= state.live.visible());
             if !same || !inside {
                 wanted.got = None;
             }
@@ -301,7 +242,7 @@ impl Gather {
                 continue;
             }
             let (request, asked) = self.request_for(cx, key, &parts, spread, remaining);
-            lanes.states.insert(key, LaneState::Busy(asked));
+            lanes.busy(key, asked);
             sends.push(Send { key, request });
         }
         sends
@@ -356,7 +297,14 @@ impl Gather {
         (request, asked)
     }
 
-    fn absorb(&mut self, cx: &Context<'_>, lanes: &mut Lanes, key: LaneKey, asked: &Asked, answer: Option<FetchResponse>) {
+    fn absorb(
+        &mut self,
+        cx: &Context<'_>,
+        lanes: &mut Lanes,
+        key: LaneKey,
+        asked: &Asked,
+        answer: Option<FetchResponse>,
+    ) {
         let Some(answer) = answer.filter(|a| a.error_code == code::NONE) else {
             cx.shared.refresh(key.side);
             for wanted in self.wanted.iter_mut().filter(|w| w.got.is_none() && asked.parts.contains_key(&w.key)) {
@@ -381,14 +329,23 @@ impl Gather {
                 if !key.probe && asked.isolation != self.request.isolation_level {
                     continue;
                 }
-                let Some(i) = self.wanted.iter().position(|w| w.key == part && w.got.is_none()) else { continue };
+                let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
+                let Some(i) = self.places.get(&part).copied().filter(open) else { continue };
                 self.take(cx, lanes, key, i, native, partition);
             }
         }
     }
 
     /// One partition of a lane's answer.
-    fn take(&mut self, cx: &Context<'_>, lanes: &mut Lanes, key: LaneKey, i: usize, native: NOffset, mut answer: PartitionFetched) {
+    fn take(
+        &mut self,
+        cx: &Context<'_>,
+        lanes: &mut Lanes,
+        key: LaneKey,
+        i: usize,
+        native: NOffset,
+        mut answer: PartitionFetched,
+    ) {
         let Some(wanted) = self.wanted.get(i) else { return };
         let state = cx.partitions.get(&wanted.key.0, wanted.key.1);
         if let Some(state) = state {
@@ -466,7 +423,11 @@ impl Gather {
             let below_end = place.end.is_some_and(|end| place.native < end);
             wanted.probe = below_end && answer.high_watermark >= place.end.map_or(0, |e| e.0);
             if end.is_none() && self.request.min_bytes <= 0 {
-                wanted.got = Some(Got { answer: PartitionFetched::empty(wanted.key.1, code::NONE), place: None, next: wanted.v });
+                wanted.got = Some(Got {
+                    answer: PartitionFetched::empty(wanted.key.1, code::NONE),
+                    place: None,
+                    next: wanted.v,
+                });
             }
             return;
         }
@@ -481,7 +442,11 @@ impl Gather {
     /// Everything that was asked for, in the order of the request, with the ends of this moment.
     fn answer(&mut self, cx: &Context<'_>, lanes: &Lanes) -> FetchResponse {
         let topics = self.request.topics.iter();
-        let empty = |t: &FetchTopic| TopicFetched { name: t.name.clone(), id: t.id, partitions: Vec::with_capacity(t.partitions.len()) };
+        let empty = |t: &FetchTopic| TopicFetched {
+            name: t.name.clone(),
+            id: t.id,
+            partitions: Vec::with_capacity(t.partitions.len()),
+        };
         let mut topics: Vec<TopicFetched> = topics.map(empty).collect();
         for wanted in &mut self.wanted {
             let (name, index) = &wanted.key;
@@ -496,7 +461,8 @@ impl Gather {
                     Some(state) => tracked_ends(state, next, &mut answer),
                     None if answer.records.is_empty() => {
                         let known = lanes.ends.get(&wanted.key).copied();
-                        (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset) = known.unwrap_or((-1, -1, -1));
+                        (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset) =
+                            known.unwrap_or((-1, -1, -1));
                     }
                     None => {}
                 }
@@ -533,7 +499,13 @@ fn tracked_ends(state: &PartitionState, next: VOffset, answer: &mut PartitionFet
 }
 
 /// OFFSET_OUT_OF_RANGE of one side is never passed on unexamined (PROTOCOL.md rule 14).
-fn out_of_range(cx: &Context<'_>, state: Option<&PartitionState>, wanted: &mut Wanted, place: &Place, answer: &PartitionFetched) {
+fn out_of_range(
+    cx: &Context<'_>,
+    state: Option<&PartitionState>,
+    wanted: &mut Wanted,
+    place: &Place,
+    answer: &PartitionFetched,
+) {
     let index = wanted.key.1;
     let Some(state) = state else {
         wanted.got = Some(Got::error(index, code::OFFSET_OUT_OF_RANGE));

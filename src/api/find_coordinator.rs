@@ -40,10 +40,9 @@ pub fn answer(cx: &Context<'_>, request: &FindCoordinatorRequest) -> ResponseKin
                 .with_node_id(BrokerId(node.id))
                 .with_host(StrBytes::from_string(node.host.clone()))
                 .with_port(i32::from(node.port)),
-            false => coordinator
-                .with_node_id(BrokerId(-1))
-                .with_error_code(refusal)
-                .with_error_message(Some(text.clone())),
+            false => {
+                coordinator.with_node_id(BrokerId(-1)).with_error_code(refusal).with_error_message(Some(text.clone()))
+            }
         }
     });
     ResponseKind::FindCoordinator(FindCoordinatorResponse::default().with_coordinators(coordinators.collect()))

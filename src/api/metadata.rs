@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Ask, Context, Input, Machine, Step, To};
 use crate::error::code;
 use crate::ids::{NO_EPOCH, Side};
-use crate::upstream::{Lane, TopicView};
+use crate::upstream::{Lane, PartitionView, TopicView};
 
 /// How long a client waits for a topic that is being created, or that was not there a moment ago.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -84,12 +84,19 @@ impl Machine for Metadata {
 /// With the cluster's own defaults for partitions and replicas, as a broker's auto-creation has it.
 fn create(names: Vec<TopicName>) -> Ask {
     let topic = |name| CreatableTopic::default().with_name(name).with_num_partitions(-1).with_replication_factor(-1);
-    let request = CreateTopicsRequest::default().with_timeout_ms(5_000).with_topics(names.into_iter().map(topic).collect());
+    let request =
+        CreateTopicsRequest::default().with_timeout_ms(5_000).with_topics(names.into_iter().map(topic).collect());
     Ask { side: Side::Source, to: To::Controller, lane: Lane::Ordinary, request: RequestKind::CreateTopics(request) }
 }
 
+/// A partition between two leaders, or without one for long, is described all the same; only one that never had a
+/// leader is waited for.
 fn has_leaders(topic: &TopicView) -> bool {
-    topic.partitions.iter().all(|p| p.leader >= 0)
+    !topic.partitions.iter().any(never_led)
+}
+
+fn never_led(partition: &PartitionView) -> bool {
+    partition.leader < 0 && partition.epoch <= 0
 }
 
 fn name_of(cx: &Context<'_>, id: Uuid) -> Option<crate::ids::TopicName> {
@@ -151,8 +158,7 @@ fn describe(cx: &Context<'_>, name: &str, view: &TopicView) -> MetadataResponseT
             // Set at every version: the encoder leaves it out below v7.
             .with_leader_epoch(NO_EPOCH);
         // A partition between two leaders keeps its virtual one: its produce and fetch are retried here.
-        let never_led = partition.leader < 0 && partition.epoch <= 0;
-        if never_led { partition_view.with_error_code(code::LEADER_NOT_AVAILABLE) } else { partition_view }
+        if never_led(partition) { partition_view.with_error_code(code::LEADER_NOT_AVAILABLE) } else { partition_view }
     });
     let mut topic = MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(name.to_owned()))))

@@ -127,12 +127,20 @@ pub enum Input {
     Woken,
 }
 
+#[allow(clippy::large_enum_variant, reason = "moved once per request, never stored")]
 pub enum Step {
     Ask(Vec<Ask>),
     /// Until this side's topology is newer than the generation given, at most until the instant.
-    AwaitTopology { side: Side, newer_than: u64, deadline: Instant },
+    AwaitTopology {
+        side: Side,
+        newer_than: u64,
+        deadline: Instant,
+    },
     /// Until the partition snapshot is newer than the version given, at most until the instant.
-    AwaitRoutes { newer_than: u64, deadline: Instant },
+    AwaitRoutes {
+        newer_than: u64,
+        deadline: Instant,
+    },
     Answer(ResponseKind),
     /// The connection ends; the text is for the log.
     Close(String),

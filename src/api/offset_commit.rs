@@ -1,6 +1,9 @@
 //! OffsetCommit (8), v2 to v9: one commit on the group's home, each offset in the home's terms, with a trailer where
 //! the native offset does not map back (DESIGN.md section 6). A commit needs no look at the map that holds when it
-//! arrives: what is stored keeps its meaning through any growth.
+//! arrives: what is stored keeps its meaning through any growth. After a seal the other side gets a shadow, written
+//! behind.
+
+use std::collections::HashSet;
 
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -9,8 +12,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::groups::{COORDINATOR_LOST, note_error};
 use super::{Ask, Context, Input, Machine, Step};
+use crate::error::code;
+use crate::groups::shadow::{self, Shadow};
 use crate::groups::{home, position};
-use crate::ids::NO_EPOCH;
+use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
 
 pub struct OffsetCommit {
     request: OffsetCommitRequest,
@@ -30,6 +35,33 @@ impl OffsetCommit {
             }
         }
         request
+    }
+
+    /// Tells the writer of shadows what the home has taken.
+    fn shadow(&self, cx: &Context<'_>, answer: &OffsetCommitResponse) {
+        let group = self.request.group_id.as_str();
+        let side = shadow::side(group);
+        let mut taken: Option<HashSet<(&str, i32)>> = None;
+        for topic in &self.request.topics {
+            for partition in &topic.partitions {
+                let index = partition.partition_index;
+                let owed = cx.partitions.get(&topic.name, index).is_some_and(|state| shadow::is_owed(&state.map, side));
+                if !owed || partition.committed_offset < 0 {
+                    continue;
+                }
+                let taken = taken.get_or_insert_with(|| taken_of(answer));
+                if taken.contains(&(topic.name.as_str(), index)) {
+                    let told = Shadow {
+                        group: group.to_owned(),
+                        partition: TopicPartition::new(topic.name.as_str(), index),
+                        v: Virtual(partition.committed_offset),
+                        metadata: partition.committed_metadata.as_ref().map(ToString::to_string),
+                    };
+                    // Nobody writes any more when the proxy is stopping.
+                    drop(cx.shared.shadows.send(told));
+                }
+            }
+        }
     }
 
     fn lost(&self) -> OffsetCommitResponse {
@@ -60,8 +92,19 @@ impl Machine for OffsetCommit {
         for partition in answer.topics.iter().flat_map(|t| &t.partitions) {
             note_error(cx, group, partition.error_code);
         }
+        self.shadow(cx, &answer);
         Step::Answer(ResponseKind::OffsetCommit(answer))
     }
+}
+
+/// The partitions whose commit succeeded.
+fn taken_of(answer: &OffsetCommitResponse) -> HashSet<(&str, i32)> {
+    let mut taken = HashSet::new();
+    for topic in &answer.topics {
+        let done = topic.partitions.iter().filter(|p| p.error_code == code::NONE);
+        taken.extend(done.map(|p| (topic.name.as_str(), p.partition_index)));
+    }
+    taken
 }
 
 fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetCommitRequestPartition) {

@@ -16,7 +16,9 @@ use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
 use crate::producers::{Stamp, Verdict};
 use crate::routing::Live;
 use crate::wire::batch::{self, BatchHead};
-use crate::wire::produce::{PartitionProduced, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, TopicProduced};
+use crate::wire::produce::{
+    PartitionProduced, ProducePartition, ProduceRequest, ProduceResponse, ProduceTopic, TopicProduced,
+};
 use crate::wire::records::Records;
 use crate::wire::rewrite;
 
@@ -52,13 +54,25 @@ pub struct Local {
 
 #[derive(Debug)]
 pub enum Plan {
-    Send { parts: Vec<Part>, local: Vec<Local>, unchanged: bool },
+    Send {
+        parts: Vec<Part>,
+        local: Vec<Local>,
+        unchanged: bool,
+    },
     /// Some partition is held: the whole request waits.
     Held,
     /// The gate waits for something on its way.
     Gated,
     /// The gate wants to know whether the open side knows the producer.
-    Ask { side: Side, node: NodeId, topic: TopicName, index: i32, seals: u32, pid: VirtualPid, live: Arc<Live> },
+    Ask {
+        side: Side,
+        node: NodeId,
+        topic: TopicName,
+        index: i32,
+        seals: u32,
+        pid: VirtualPid,
+        live: Arc<Live>,
+    },
 }
 
 /// How long a produce request can be held: the budget, or a third of what its client waits.
@@ -189,7 +203,8 @@ fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &Prod
         if let (Some(stamp), Some(live)) = (&part.stamp, &part.tracked) {
             live.gate().refused(stamp, client, code::NOT_LEADER_OR_FOLLOWER, cx.now_ms);
         }
-        let known = cx.topology.topic(side, name).is_some_and(|t| usize::try_from(index).is_ok_and(|i| i < t.partitions.len()));
+        let known =
+            cx.topology.topic(side, name).is_some_and(|t| usize::try_from(index).is_ok_and(|i| i < t.partitions.len()));
         return refuse(if known || !cx.topology.reachable(side) {
             code::NOT_LEADER_OR_FOLLOWER
         } else {
@@ -249,7 +264,11 @@ pub fn find<'a>(answer: &'a ProduceResponse, part: &Part, version: i16) -> Optio
 }
 
 /// All answers in the order of the request, topics echoed as they were asked.
-pub fn merge(request: &ProduceRequest, answers: Vec<((usize, usize), PartitionProduced)>, throttle_ms: i32) -> ProduceResponse {
+pub fn merge(
+    request: &ProduceRequest,
+    answers: Vec<((usize, usize), PartitionProduced)>,
+    throttle_ms: i32,
+) -> ProduceResponse {
     let mut topics: Vec<TopicProduced> = request
         .topics
         .iter()

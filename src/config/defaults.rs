@@ -86,10 +86,6 @@ impl Default for Timeouts {
 
 impl Default for Seal {
     fn default() -> Self {
-        Self {
-            hold_budget: Duration::from_secs(5),
-            settle_time: Duration::from_secs(10),
-            grace_time: Duration::from_mins(1),
-        }
+        Self { hold_budget: Duration::from_secs(5), settle_time: Duration::from_secs(10) }
     }
 }

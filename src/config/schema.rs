@@ -171,10 +171,6 @@ pub struct Seal {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub settle_time: Duration,
-    /// A sealed side that has been still for this long is done.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub grace_time: Duration,
 }
 
 /// A named set of topics with one scheme.

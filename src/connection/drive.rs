@@ -1,5 +1,5 @@
 //! Drives an API's machine: asks what it wants asked, waits for what it wants to wait for.
-#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
+#![allow(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
 
 use std::rc::Rc;
 

@@ -25,7 +25,7 @@ use crate::monitor::metrics::RejectReason;
 use crate::routing::shared::HoldDeadline;
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame::{self, RequestHead};
-use crate::wire::io::{FrameReader, write_chains};
+use crate::wire::io::{FrameError, FrameReader, write_chains};
 use crate::wire::produce::ProduceRequest;
 use crate::wire::{WireError, decode, encode};
 
@@ -34,6 +34,8 @@ const FETCH: i16 = 1;
 const API_VERSIONS: i16 = 18;
 /// A client that takes nothing for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How soon a connection looks again whether there is room for its next request.
+const BREATHER: Duration = Duration::from_millis(5);
 
 /// What becomes of one request.
 pub enum Reply {
@@ -79,6 +81,8 @@ struct Pipeline {
     backlog: VecDeque<Arrived>,
     /// The request at the head of the backlog waits for a hold or a gate; since when.
     held_since: Option<Instant>,
+    /// The seal was told how long it can wait.
+    told: bool,
     bytes: usize,
 }
 
@@ -104,6 +108,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         answers: FuturesOrdered::new(),
         backlog: VecDeque::new(),
         held_since: None,
+        told: false,
         bytes: 0,
     };
     loop {
@@ -111,7 +116,11 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         if winding_down && line.answers.is_empty() {
             return End::Broken("the proxy stops".to_owned());
         }
-        let open = !winding_down && line.answers.len() + line.backlog.len() < limits.in_flight_requests && line.bytes < byte_limit;
+        let starved = session.shared.in_flight.is_full();
+        let open = !winding_down
+            && !starved
+            && line.answers.len() + line.backlog.len() < limits.in_flight_requests
+            && line.bytes < byte_limit;
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -124,13 +133,22 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 let end = match arrived {
                     Ok(Some(frame)) => line.arrive(frame).err(),
                     Ok(None) => Some(End::Client),
-                    Err(error) => Some(End::Rejected(RejectReason::Malformed, error.to_string())),
+                    Err(FrameError::Length { len, .. }) if len > 0 => {
+                        Some(End::Rejected(RejectReason::TooLarge, format!("a frame of {len} bytes is over the limit")))
+                    }
+                    Err(error @ FrameError::Length { .. }) => {
+                        Some(End::Rejected(RejectReason::Malformed, error.to_string()))
+                    }
+                    // Reset, or gone in the middle of a frame.
+                    Err(error) => Some(End::Broken(error.to_string())),
                 };
                 if let Some(end) = end {
                     return end;
                 }
             }
             () = session.shared.winding_down.cancelled(), if !winding_down => {}
+            // Others hold the memory: their answers give it back.
+            () = tokio::time::sleep(BREATHER), if starved => {}
             () = tokio::time::sleep(idle), if line.answers.is_empty() && line.backlog.is_empty() => {
                 return End::Broken(format!("idle for {} s", idle.as_secs()));
             }
@@ -157,11 +175,16 @@ impl Pipeline {
         let size = frame.len();
         let mut body = frame;
         let shared = &self.session.shared;
-        let (api_key, version, correlation_id) =
-            frame::peek(&body).ok_or_else(|| End::Rejected(RejectReason::Malformed, "shorter than a head".to_owned()))?;
+        let (api_key, version, correlation_id) = frame::peek(&body)
+            .ok_or_else(|| End::Rejected(RejectReason::Malformed, "shorter than a head".to_owned()))?;
         let spoken = shared.cluster.versions.speaks(api_key, version);
-        let head = if spoken || api_key == API_VERSIONS { frame::request_head(&mut body) } else {
-            return Err(End::Rejected(RejectReason::UnsupportedVersion, format!("API key {api_key} version {version} is not offered")));
+        let head = if spoken || api_key == API_VERSIONS {
+            frame::request_head(&mut body)
+        } else {
+            return Err(End::Rejected(
+                RejectReason::UnsupportedVersion,
+                format!("API key {api_key} version {version} is not offered"),
+            ));
         };
         let head = match head {
             Ok(head) => head,
@@ -173,6 +196,7 @@ impl Pipeline {
         };
         shared.metrics.request(api_key, size);
         self.bytes += size;
+        shared.in_flight.take(size);
         self.backlog.push_back(Arrived { head, body, size, produce: None });
         Ok(())
     }
@@ -184,6 +208,7 @@ impl Pipeline {
                 Some(reply) => {
                     let finished =
                         Finished { size: arrived.size, api_key: arrived.head.api_key, since: Instant::now() };
+                    self.told = false;
                     if self.held_since.take().is_some() {
                         self.session.shared.metrics.held(false);
                     }
@@ -202,7 +227,9 @@ impl Pipeline {
     fn start(&mut self, arrived: &mut Arrived) -> Result<Option<LocalBoxFuture<'static, Reply>>, End> {
         let session = self.session.clone();
         let head = arrived.head.clone();
-        let rejected = |e: WireError| End::Rejected(RejectReason::Malformed, format!("{} v{}: {e}", head.api_key, head.api_version));
+        let rejected = |e: WireError| {
+            End::Rejected(RejectReason::Malformed, format!("{} v{}: {e}", head.api_key, head.api_version))
+        };
         Ok(Some(match head.api_key {
             PRODUCE => return self.start_produce(arrived),
             FETCH => {
@@ -221,18 +248,22 @@ impl Pipeline {
         let head = &arrived.head;
         if arrived.produce.is_none() {
             let decoded = ProduceRequest::decode(arrived.body.clone(), head.api_version);
-            let decoded = decoded.map_err(|e| End::Rejected(RejectReason::Malformed, format!("Produce v{}: {e}", head.api_version)))?;
+            let decoded = decoded
+                .map_err(|e| End::Rejected(RejectReason::Malformed, format!("Produce v{}: {e}", head.api_version)))?;
             arrived.produce = Some(decoded);
         }
         let Some(request) = &arrived.produce else { return Ok(None) };
         match produce::dispatch(&self.session, head, request, &arrived.body) {
             Dispatched::Sent(sent) => Ok(Some(sent.answer(self.session.clone()).boxed_local())),
             Dispatched::Held => {
+                let shared = &self.session.shared;
                 if self.held_since.is_none() {
-                    let now = Instant::now();
-                    self.held_since = Some(now);
-                    let shared = &self.session.shared;
+                    self.held_since = Some(Instant::now());
                     shared.metrics.held(true);
+                }
+                if !self.told {
+                    self.told = true;
+                    let now = Instant::now();
                     let budget = crate::api::produce::patience(request, shared.config.seal.hold_budget);
                     let client_id = head.client_id.as_ref().map_or("", |id| id.as_str());
                     let client = format!("{client_id} at {}", self.session.peer);
@@ -270,6 +301,7 @@ impl Pipeline {
 
     fn settle(&mut self, reply: Reply, finished: Finished, out: &mut VecDeque<Chain>) -> Result<(), End> {
         self.bytes = self.bytes.saturating_sub(finished.size);
+        self.session.shared.in_flight.give_back(finished.size);
         let metrics = &self.session.shared.metrics;
         match reply {
             Reply::Frame(chain) => {
@@ -285,6 +317,7 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        self.session.shared.in_flight.give_back(self.bytes);
         // Held requests of a closed connection are dropped: their client sends them again (PROTOCOL.md rule 18).
         if self.held_since.is_some() {
             self.session.shared.metrics.held(false);

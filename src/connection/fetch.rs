@@ -1,5 +1,5 @@
 //! Drives Fetch: one client fetch at a time, standing fetches on lanes of their own.
-#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
+#![allow(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -160,9 +160,8 @@ impl Sent {
                     }
                 },
             };
-            patience.get_or_insert_with(|| {
-                tokio::time::Instant::now() + session.shared.config.timeouts.straggling_part
-            });
+            patience
+                .get_or_insert_with(|| tokio::time::Instant::now() + session.shared.config.timeouts.straggling_part);
             match outcome {
                 Ok(Ok(answer)) => {
                     throttle_ms = throttle_ms.max(answer.throttle_time_ms);

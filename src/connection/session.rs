@@ -12,6 +12,7 @@ use crate::api::Context;
 use crate::clock;
 use crate::routing::Shared;
 use crate::upstream::Pool;
+use crate::upstream::connection::Limits;
 use crate::virtual_cluster::Nodes;
 
 pub struct Session {
@@ -27,8 +28,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(shared: Arc<Shared>, nodes: Arc<Nodes>, peer: SocketAddr) -> Rc<Self> {
-        let limit = usize::try_from(shared.config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-        let pool = RefCell::new(Pool::new(shared.topology.clone(), limit));
+        let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config)));
         let client = shared.next_client();
         Rc::new(Self { shared, nodes, peer, client, pool, fetch: Default::default(), broken: Cell::new(false) })
     }

@@ -5,7 +5,7 @@ use crate::ids::{Native, Side, Virtual};
 use crate::offsets::{SpliceMap, commit, restore, trailer};
 
 /// The brokers' default of `offset.metadata.max.bytes`.
-const METADATA_MAX_BYTES: usize = 4096;
+pub const METADATA_MAX_BYTES: usize = 4096;
 
 /// An offset with its metadata.
 #[derive(Clone, PartialEq, Eq, Debug)]

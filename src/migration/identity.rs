@@ -72,7 +72,9 @@ pub async fn first_contact(config: &Config, store: &Store, admins: &[Rc<Admin>; 
             && source == target
             && !source.is_empty()
         {
-            bail!("source and target are the same cluster ({source}): correct `source.bootstrap` or `target.bootstrap`");
+            bail!(
+                "source and target are the same cluster ({source}): correct `source.bootstrap` or `target.bootstrap`"
+            );
         }
         match judge(&state, &config.name, &markers) {
             Ok(()) => {}

@@ -1,5 +1,6 @@
 //! The markers on the clusters themselves (DESIGN.md section 4, "The worst accident"): a compacted topic of one partition, in which
 //! the last record with the marker's key counts. What they mean is judged in `store::identity`.
+#![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::time::Duration;
 

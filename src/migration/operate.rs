@@ -1,5 +1,5 @@
 //! Does what the operator asks, one command after another, on the control thread; and watches the sealed sides.
-#![expect(clippy::disallowed_methods, reason = "io: waits between looks at the sealed sides")]
+#![allow(clippy::disallowed_methods, reason = "io: waits between looks at the sealed sides")]
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -106,7 +106,8 @@ impl Control {
         let already = self.store.state();
         let pinned = already.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
         let prepared = topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run).await;
-        let prepared = prepared.map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
+        let prepared = prepared
+            .map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
         if !dry_run {
             let event = Event::Prepared {
                 migration: migration.name.clone(),
@@ -139,15 +140,26 @@ impl Control {
         }
     }
 
-    async fn switch(&mut self, migration: &Migration, to: Side, force: bool, dry_run: bool) -> Result<Outcome, Refusal> {
+    async fn switch(
+        &mut self,
+        migration: &Migration,
+        to: Side,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Outcome, Refusal> {
         let state = self.store.state();
         let step = self.step(migration);
         let Some(known) = state.migrations.get(&migration.name) else {
             let message = format!("migration {} is not prepared", migration.name);
-            return Err(Refusal::new("not_prepared", message, format!("run `kafka-cutover prepare {}` first", migration.name)));
+            return Err(Refusal::new(
+                "not_prepared",
+                message,
+                format!("run `kafka-cutover prepare {}` first", migration.name),
+            ));
         };
         if to == Side::Source {
-            let hint = "`switch producers` goes to the target; rolling back is a command of its own, which is not offered yet";
+            let hint =
+                "`switch producers` goes to the target; rolling back is a command of its own, which is not offered yet";
             return Err(Refusal::new("not_supported", "producers cannot be switched back to the source yet", hint));
         }
         if force {
@@ -160,7 +172,14 @@ impl Control {
             .collect();
         if step == scheme::PRODUCERS_SWITCHED {
             let done = vec![format!("producers of {} are on the target already", migration.name)];
-            return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, hold_ms: known.hold_ms, ..Outcome::default() });
+            return Ok(Outcome {
+                migration: migration.name.clone(),
+                step,
+                done,
+                dry_run,
+                hold_ms: known.hold_ms,
+                ..Outcome::default()
+            });
         }
         self.pinned(known).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
@@ -183,7 +202,8 @@ impl Control {
             Ok(sealed) => {
                 tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
                 self.tell(migration, scheme::PRODUCERS_SWITCHED);
-                let done = vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];
+                let done =
+                    vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];
                 let step = scheme::PRODUCERS_SWITCHED.to_owned();
                 let hold_ms = Some(sealed.hold_ms);
                 Ok(Outcome { migration: migration.name.clone(), step, done, hold_ms, ..Outcome::default() })
@@ -202,7 +222,8 @@ impl Control {
         for side in Side::BOTH {
             let brokers = self.shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
             let look = crate::upstream::discovery::look(&self.admins[side.index()], &brokers).await;
-            let view = look.map_err(|e| Refusal::new("cluster_unreachable", e.to_string(), "try again when it can be reached"))?;
+            let view = look
+                .map_err(|e| Refusal::new("cluster_unreachable", e.to_string(), "try again when it can be reached"))?;
             for topic in &known.topics {
                 let pinned = if side == Side::Source { topic.source_id } else { topic.target_id };
                 let Some(found) = view.topics.get(&topic.name) else {
@@ -210,7 +231,8 @@ impl Control {
                     return Err(Refusal::new("topic_gone", message, "prepare the migration again"));
                 };
                 if found.id != pinned {
-                    let message = format!("topic {} on the {side} was deleted and made anew since it was prepared", topic.name);
+                    let message =
+                        format!("topic {} on the {side} was deleted and made anew since it was prepared", topic.name);
                     return Err(Refusal::new("topic_made_anew", message, "prepare the migration again"));
                 }
                 if found.partitions.len() != topic.partitions.len() {
@@ -220,7 +242,11 @@ impl Control {
                         found.partitions.len(),
                         topic.partitions.len()
                     );
-                    return Err(Refusal::new("partition_count", message, "make both sides equal and prepare the migration again"));
+                    return Err(Refusal::new(
+                        "partition_count",
+                        message,
+                        "make both sides equal and prepare the migration again",
+                    ));
                 }
             }
         }
@@ -286,7 +312,9 @@ impl Control {
             let ends = &sealed[side.index()];
             let partitions: Vec<TopicPartition> = ends.keys().cloned().collect();
             let admin = &self.admins[side.index()];
-            let Ok(found) = ask::list_offsets(admin, view, &partitions, LATEST, DEBUGGING_CONSUMER, 0).await else { return };
+            let Ok(found) = ask::list_offsets(admin, view, &partitions, LATEST, DEBUGGING_CONSUMER, 0).await else {
+                return;
+            };
             for (partition, end) in ends {
                 if let Some(Ok(leo)) = found.get(partition) {
                     let more = u64::try_from(leo.offset - end).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Makes empty target partitions ready for producers that are in the middle of their sequences (DESIGN.md section 7): a log that never
 //! held a record may refuse an unknown producer whose first sequence is not 0 (KAFKA-15591). One partition is tried; if it refuses,
 //! each empty one gets a record, which is deleted again. A log whose record was deleted begins at 1: that is where its part will begin.
+#![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::time::Duration;
 

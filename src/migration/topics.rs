@@ -1,5 +1,6 @@
 //! `prepare`'s work on topics: which ones a migration has, those that the target lacks made like the source's, all of them pinned as
 //! they are. Safe to repeat: what is there is looked at and left as it is.
+#![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

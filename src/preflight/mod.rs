@@ -1,5 +1,6 @@
 //! What stands in a migration's way, found before anything is changed (DESIGN.md section 13). `facts` asks both clusters once;
 //! each other file is one idea, pure: facts in, findings out.
+#![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 pub mod compacted;
 pub mod configs;
@@ -53,15 +54,9 @@ pub fn judge(config: &Config, migrations: &[&Migration], facts: &Facts) -> Vec<F
 pub fn check(config: &Config) -> anyhow::Result<Findings> {
     let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
     let findings = LocalSet::new().block_on(&runtime, async {
-        let [source, target] = Side::BOTH.map(|side| admin(config, side));
+        let [source, target] = Side::BOTH.map(|side| Admin::of(config, side));
         let migrations: Vec<&Migration> = config.migrations.iter().collect();
         run(config, &source, &target, &migrations).await
     });
     Ok(Findings { findings })
-}
-
-fn admin(config: &Config, side: Side) -> Admin {
-    let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
-    let limit = usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX);
-    Admin::new(side, bootstrap, limit)
 }

@@ -2,7 +2,7 @@
 //! counter that others wait on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::partitions::Partitions;
 use crate::config::Config;
+use crate::groups::shadow::Shadow;
 use crate::ids::{NodeId, Side};
 use crate::monitor::Metrics;
 use crate::upstream::Topology;
@@ -32,8 +33,11 @@ pub struct Shared {
     pub refresh: [Notify; 2],
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
+    /// Commits that get a shadow on the other side, for the writer on the control thread.
+    pub shadows: mpsc::UnboundedSender<Shadow>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
+    pub in_flight: InFlight,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -53,8 +57,11 @@ impl Shared {
         cluster: VirtualCluster,
         topology: Arc<ArcSwap<Topology>>,
         deadlines: mpsc::UnboundedSender<HoldDeadline>,
+        shadows: mpsc::UnboundedSender<Shadow>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
+        let in_flight = InFlight { bytes: AtomicUsize::new(0), limit };
         Self {
             config,
             cluster,
@@ -65,8 +72,10 @@ impl Shared {
             gates_changed: watch::Sender::new(0),
             refresh: [Notify::new(), Notify::new()],
             deadlines,
+            shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
+            in_flight,
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -139,5 +148,25 @@ impl Stragglers {
 
     pub fn set(&self, migration: &str, records: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
+    }
+}
+
+/// Bytes of requests that all connections together hold (`limits.in_flight_bytes`).
+pub struct InFlight {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl InFlight {
+    pub fn take(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.limit
     }
 }

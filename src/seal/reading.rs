@@ -83,8 +83,13 @@ fn producers(reading: &Reading, known: &Known, now_ms: i64) -> Vec<SealedProduce
             continue;
         }
         let at_ms = if *timestamp > 0 { *timestamp } else { now_ms };
-        let sealed =
-            SealedProducer { pid, epoch: *epoch, last_sequence: *last_sequence, base_offset: None, at_ms: at_ms.min(now_ms) };
+        let sealed = SealedProducer {
+            pid,
+            epoch: *epoch,
+            last_sequence: *last_sequence,
+            base_offset: None,
+            at_ms: at_ms.min(now_ms),
+        };
         table.insert(pid, sealed);
     }
     for recent in known.recent.iter().filter(|r| now_ms.saturating_sub(r.at_ms) <= MEMORY_MS) {

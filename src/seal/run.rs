@@ -260,15 +260,18 @@ impl Work<'_> {
         let producers = ask::describe_producers(old, old_view, all).await?;
         let (ends_again, hws) = join(leo(old, old_view), hw(old, old_view)).await;
         let (ends_again, hws) = (ends_again?, hws?);
-        let at = |found: &HashMap<TopicPartition, Result<ask::LogOffset, i16>>, tp: &TopicPartition| match found.get(tp) {
+        let at = |found: &HashMap<TopicPartition, Result<ask::LogOffset, i16>>, tp: &TopicPartition| match found.get(tp)
+        {
             Some(Ok(found)) => Ok((Native(found.offset), found.leader_epoch)),
             Some(Err(code)) => Err((*code, tp.clone())),
             None => Err((crate::error::code::LEADER_NOT_AVAILABLE, tp.clone())),
         };
-        let refused = |side: Side| move |(code, tp): (i16, TopicPartition)| AdminError::Refused {
-            side,
-            what: format!("ListOffsets of {tp}"),
-            code,
+        let refused = |side: Side| {
+            move |(code, tp): (i16, TopicPartition)| AdminError::Refused {
+                side,
+                what: format!("ListOffsets of {tp}"),
+                code,
+            }
         };
         let (old_side, new_side) = (self.to.other(), self.to);
         let mut readings = Vec::with_capacity(all.len());
@@ -298,7 +301,12 @@ impl Work<'_> {
     }
 
     /// Intent, markers, commit. From the commit on there is no way back.
-    async fn persist(&self, hold: &mut Hold<'_>, details: Vec<(SealDetail, SpliceMap)>, views: &Views) -> Result<Maps, Failed> {
+    async fn persist(
+        &self,
+        hold: &mut Hold<'_>,
+        details: Vec<(SealDetail, SpliceMap)>,
+        views: &Views,
+    ) -> Result<Maps, Failed> {
         let number = self.store.state().intent + 1;
         let intent = Event::SealIntent { migration: self.migration.to_owned(), number, to: self.to };
         let (details, maps): (Vec<SealDetail>, Vec<SpliceMap>) = details.into_iter().unzip();
@@ -320,7 +328,8 @@ impl Work<'_> {
             at_ms: clock::now_ms(),
             hold_ms: hold.held_ms(),
         };
-        self.append(vec![commit, Event::Step { migration: self.migration.to_owned(), step: self.step().to_owned() }]).await?;
+        self.append(vec![commit, Event::Step { migration: self.migration.to_owned(), step: self.step().to_owned() }])
+            .await?;
         Ok(self.partitions.iter().cloned().zip(maps).collect())
     }
 
@@ -337,7 +346,10 @@ impl Work<'_> {
         let of = |side: Side| if side == self.to { &views.1 } else { &views.0 };
         let one = |side: Side| {
             let mark = mark.clone();
-            async move { marker::write_through(&self.admins[side.index()], ClusterView::clone(of(side)), name, mark.as_ref()).await }
+            async move {
+                marker::write_through(&self.admins[side.index()], ClusterView::clone(of(side)), name, mark.as_ref())
+                    .await
+            }
         };
         Side::BOTH.into_iter().map(one).collect()
     }
@@ -371,7 +383,9 @@ impl Work<'_> {
         match done {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned))) => Err(Failed::Fatal(error)),
-            Ok(Err(error)) => Err(refuse("journal", error.to_string(), "mend the state directory, then try again").into()),
+            Ok(Err(error)) => {
+                Err(refuse("journal", error.to_string(), "mend the state directory, then try again").into())
+            }
             Err(_) => Err(refuse("journal", "the journal's writer was stopped", "try again").into()),
         }
     }

@@ -1,5 +1,6 @@
 //! Step 2: every outstanding produce has its outcome. What lost its answer is sent again, if it is idempotent: the broker
 //! knows it or takes it, and either way nothing of it can come later.
+#![allow(clippy::disallowed_methods, reason = "io: waits for outcomes")]
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The control plane's client of one cluster: discovery, preflight, prepare, seal and markers ask through it.
 //! Lives on the control thread; one connection per address, opened at first need.
-#![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
+#![allow(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,14 +12,13 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Lost, Outgoing};
+use super::connection::{Connection, Limits, Lost, Outgoing};
 use super::topology::Broker;
+use crate::config::Config;
 use crate::ids::Side;
 use crate::virtual_cluster::versions::{self, Range};
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::{WireError, decode, encode};
-
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a question of ours got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,18 +47,29 @@ impl AdminError {
 pub struct Admin {
     pub side: Side,
     bootstrap: Vec<String>,
-    frame_limit: usize,
+    limits: Limits,
+    /// For one answer.
+    patience: Duration,
     connections: RefCell<HashMap<String, Connection>>,
     versions: RefCell<HashMap<i16, Range>>,
     turn: Cell<usize>,
 }
 
 impl Admin {
-    pub fn new(side: Side, bootstrap: Vec<String>, frame_limit: usize) -> Self {
+    /// As a config has it.
+    pub fn of(config: &Config, side: Side) -> Self {
+        let bootstrap = config.cluster(side).bootstrap.iter().map(ToString::to_string).collect();
+        Self { limits: Limits::of(config), patience: config.timeouts.request, ..Self::new(side, bootstrap, 0) }
+    }
+
+    /// With the config's defaults, and answers of `frame` bytes at most.
+    pub fn new(side: Side, bootstrap: Vec<String>, frame: usize) -> Self {
+        let defaults = Config::default();
         Self {
             side,
             bootstrap,
-            frame_limit,
+            limits: Limits { frame, ..Limits::of(&defaults) },
+            patience: defaults.timeouts.request,
             connections: RefCell::default(),
             versions: RefCell::default(),
             turn: Cell::new(0),
@@ -105,7 +115,13 @@ impl Admin {
         self.ask_version(address, request, key, version).await
     }
 
-    async fn ask_version(&self, address: &str, request: &RequestKind, key: i16, version: i16) -> Result<ResponseKind, AdminError> {
+    async fn ask_version(
+        &self,
+        address: &str,
+        request: &RequestKind,
+        key: i16,
+        version: i16,
+    ) -> Result<ResponseKind, AdminError> {
         let mut body = ChainWriter::new();
         encode::request(request, version, &mut body);
         let body = body.finish().map_err(|e| AdminError::Garbled(e, self.side))?;
@@ -126,14 +142,14 @@ impl Admin {
         };
         self.send(address, outgoing);
         let unreachable = |reason: String| AdminError::Unreachable { side: self.side, reason };
-        match timeout(ANSWER_TIMEOUT, answer).await {
+        match timeout(self.patience, answer).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
             Ok(Ok(Err(lost))) => Err(unreachable(lost.to_string())),
             Ok(Err(_)) => Err(unreachable(format!("{address}: the connection ended"))),
             Err(_) => {
                 // Whatever hangs there must not hang the next question too.
                 self.connections.borrow_mut().remove(address);
-                Err(unreachable(format!("{address}: no answer in {} s", ANSWER_TIMEOUT.as_secs())))
+                Err(unreachable(format!("{address}: no answer in {} s", self.patience.as_secs())))
             }
         }
     }
@@ -146,7 +162,7 @@ impl Admin {
                 Err(back) => outgoing = *back,
             }
         }
-        let connection = Connection::open(address.to_owned(), self.frame_limit);
+        let connection = Connection::open(address.to_owned(), self.limits);
         if let Err(back) = connection.send(outgoing) {
             return back.completion.complete(Err(Lost::NotSent("the connection ended at once".to_owned())));
         }

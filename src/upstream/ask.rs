@@ -2,6 +2,7 @@
 //!
 //! * [`offsets`]: where logs begin and end. * [`producers`]: who has written. * [`data`]: one batch in, one read out.
 //! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to. * [`described`]: topics by name.
+//! * [`groups`]: what groups have committed.
 //!
 //! A question is asked once, of the leaders that the given view names. [`settled`] asks again with a fresh look while the answers
 //! are passing ones, until a deadline.
@@ -10,6 +11,7 @@
 pub mod configs;
 pub mod data;
 pub mod described;
+pub mod groups;
 pub mod offsets;
 pub mod producers;
 pub mod topics;

@@ -14,13 +14,32 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
+use crate::config::Config;
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame;
 use crate::wire::io::{FrameReader, write_chains};
 
-/// How long a connection attempt may take, and how long an idle connection is kept.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE: Duration = Duration::from_secs(60);
+/// What a connection to a broker may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest answer, in bytes.
+    pub frame: usize,
+    /// An attempt to connect.
+    pub connect: Duration,
+    /// Without a request for this long it is closed.
+    pub idle: Duration,
+}
+
+impl Limits {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            frame: usize::try_from(config.limits.frame.as_u64()).unwrap_or(usize::MAX),
+            connect: config.timeouts.connect,
+            idle: config.timeouts.upstream_idle,
+        }
+    }
+}
+
 /// A broker that leaves a request unanswered for longer than this is given up (beyond any client's own timeout).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(125);
 
@@ -82,9 +101,9 @@ pub struct Connection {
 
 impl Connection {
     /// Starts to connect; requests sent meanwhile wait for it.
-    pub fn open(address: String, frame_limit: usize) -> Self {
+    pub fn open(address: String, limits: Limits) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(run(address, frame_limit, receiver));
+        tokio::task::spawn_local(run(address, limits, receiver));
         Self { requests }
     }
 
@@ -98,10 +117,10 @@ impl Connection {
     }
 }
 
-async fn run(address: String, frame_limit: usize, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
+async fn run(address: String, limits: Limits, mut requests: mpsc::UnboundedReceiver<Outgoing>) {
     let in_flight = Rc::new(RefCell::new(InFlight::default()));
-    let reason = match connect(&address).await {
-        Ok(stream) => serve(stream, frame_limit, &mut requests, &in_flight).await,
+    let reason = match connect(&address, limits.connect).await {
+        Ok(stream) => serve(stream, limits, &mut requests, &in_flight).await,
         Err(error) => format!("cannot connect to {address}: {error}"),
     };
     requests.close();
@@ -117,10 +136,10 @@ async fn run(address: String, frame_limit: usize, mut requests: mpsc::UnboundedR
     }
 }
 
-async fn connect(address: &str) -> std::io::Result<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in 5 s"))??;
+async fn connect(address: &str, within: Duration) -> std::io::Result<TcpStream> {
+    let stream = timeout(within, TcpStream::connect(address)).await.map_err(|_| {
+        std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer in {} ms", within.as_millis()))
+    })??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -128,20 +147,21 @@ async fn connect(address: &str) -> std::io::Result<TcpStream> {
 /// Works until the connection ends; says why.
 async fn serve(
     mut stream: TcpStream,
-    frame_limit: usize,
+    limits: Limits,
     requests: &mut mpsc::UnboundedReceiver<Outgoing>,
     in_flight: &Rc<RefCell<InFlight>>,
 ) -> String {
     let (read, write) = stream.split();
     let flush = Notify::new();
     tokio::select! {
-        reason = read_answers(FrameReader::new(read, frame_limit), in_flight, &flush) => reason,
-        reason = write_requests(write, requests, in_flight, &flush) => reason,
+        reason = read_answers(FrameReader::new(read, limits.frame), in_flight, &flush) => reason,
+        reason = write_requests(write, limits.idle, requests, in_flight, &flush) => reason,
     }
 }
 
 async fn write_requests(
     mut write: tokio::net::tcp::WriteHalf<'_>,
+    idle: Duration,
     requests: &mut mpsc::UnboundedReceiver<Outgoing>,
     in_flight: &Rc<RefCell<InFlight>>,
     flush: &Notify,
@@ -167,7 +187,7 @@ async fn write_requests(
                 }
             },
             () = flush.notified() => {}
-            () = tokio::time::sleep(IDLE), if in_flight.borrow().queue.is_empty() => return "idle".to_owned(),
+            () = tokio::time::sleep(idle), if in_flight.borrow().queue.is_empty() => return "idle".to_owned(),
         }
         while let Ok(request) = requests.try_recv() {
             out.push_back(queue(request, in_flight, &mut next_correlation));
@@ -279,4 +299,3 @@ async fn read_answers(
         flush.notify_one();
     }
 }
-

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::{
-    DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestKind, ResponseKind,
-};
+use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::timeout;
 

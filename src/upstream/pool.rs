@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::connection::{Connection, Lost, Outgoing};
+use super::connection::{Connection, Limits, Lost, Outgoing};
 use super::topology::Topology;
 use crate::ids::{NodeId, Side};
 
@@ -35,14 +35,14 @@ pub enum Node {
 pub struct Pool {
     topology: Arc<ArcSwap<Topology>>,
     connections: HashMap<(Side, NodeId, Lane), Connection>,
-    frame_limit: usize,
+    limits: Limits,
     /// Which broker `Any` tries next: a dead one is not tried for ever.
     turn: usize,
 }
 
 impl Pool {
-    pub fn new(topology: Arc<ArcSwap<Topology>>, frame_limit: usize) -> Self {
-        Self { topology, connections: HashMap::new(), frame_limit, turn: 0 }
+    pub fn new(topology: Arc<ArcSwap<Topology>>, limits: Limits) -> Self {
+        Self { topology, connections: HashMap::new(), limits, turn: 0 }
     }
 
     /// Sends the request, or completes it at once as not sent.
@@ -67,7 +67,7 @@ impl Pool {
             let text = format!("the {side} has no broker {node}");
             return request.completion.complete(Err(Lost::NotSent(text)));
         };
-        let connection = Connection::open(broker.address(), self.frame_limit);
+        let connection = Connection::open(broker.address(), self.limits);
         if let Err(back) = connection.send(request) {
             return back.completion.complete(Err(Lost::NotSent("the connection ended at once".to_owned())));
         }
@@ -79,9 +79,10 @@ impl Pool {
     fn any(&mut self, side: Side, lane: Lane) -> Option<NodeId> {
         let topology = self.topology.load();
         let brokers = &topology.side(side)?.brokers;
-        let open = self.connections.iter().find(|((s, node, l), c)| {
-            *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node)
-        });
+        let open = self
+            .connections
+            .iter()
+            .find(|((s, node, l), c)| *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node));
         if let Some(((_, node, _), _)) = open {
             return Some(*node);
         }

@@ -225,7 +225,6 @@ fn a_refused_switch_ends_the_story() {
 }
 
 #[test]
-#[ignore = "needs the proxy"]
 fn the_demo_moves_live_traffic() {
     let args = DemoArgs { scheme: DemoScheme::All, records: 20_000, config: None, json: true, keep: false };
     let outcome = story::play(&args, Scheme::ProducersFirst).expect("played");
@@ -236,7 +235,6 @@ fn the_demo_moves_live_traffic() {
 }
 
 #[test]
-#[ignore = "needs the proxy"]
 fn the_sandbox_takes_traffic() {
     let dir = tempfile::tempdir().expect("a directory");
     let args = SandboxArgs { listen: "127.0.0.1:0".parse().expect("an address"), nodes: 2 };
@@ -245,7 +243,7 @@ fn the_sandbox_takes_traffic() {
     assert!(sandbox.guide().contains(&bootstrap));
     let outcome = canary(&canary_args(&bootstrap, "pf-orders")).expect("a canary");
     assert!(outcome.ok(), "{outcome:?}");
-    sandbox.stop();
+    sandbox.stop().expect("the sandbox stops");
 }
 
 /// On clusters of the user's: theirs are the clusters and listeners, everything else is the demo's own, and goes.
@@ -267,7 +265,7 @@ fn a_config_gives_the_clusters_and_nothing_else() {
     assert!(!stage.config.control.socket.starts_with("/run"), "{:?}", stage.config.control.socket);
     assert_eq!(stage.config.migrations.len(), 1);
     assert!(stage.config.migrations[0].matches(&stage.topic) && !stage.config.migrations[0].matches("orders"));
-    assert_eq!(source.topics(), [stage.topic.clone()]);
+    assert_eq!(source.topics(), std::slice::from_ref(&stage.topic));
     assert!(stage.topic.starts_with("kafka-cutover-demo-"));
 
     // What the proxy would have left by now.

@@ -374,7 +374,7 @@ fn a_wrong_command_is_found() {
 #[test]
 fn readme_has_the_set_up() {
     let readme = read("README.md");
-    for needed in ["cargo build --release", "tests/run --install"] {
+    for needed in ["cargo run --release -- demo", "tests/run --install"] {
         assert!(commands_contain(&readme, needed), "README has no line `{needed}`");
     }
     assert!(!commands_contain("cargo build --release\n", "cargo build --release"), "prose is no command");

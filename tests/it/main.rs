@@ -11,5 +11,6 @@ mod guards;
 mod monitor;
 mod offsets;
 mod preflight;
+mod shadow;
 mod store;
 mod wire;

@@ -52,7 +52,8 @@ impl World {
         let topology = Arc::new(ArcSwap::from_pointee(Topology {
             sides: [Some(Arc::new(cluster_view(Side::Source))), Some(Arc::new(cluster_view(Side::Target)))],
         }));
-        let shared = Shared::new(config, cluster, topology, mpsc::unbounded_channel().0, Arc::new(Metrics::new()));
+        let (deadlines, shadows) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);
+        let shared = Shared::new(config, cluster, topology, deadlines, shadows, Arc::new(Metrics::new()));
         let state = || PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
         let orders = Arc::new((0..3).map(|_| state()).collect::<Vec<_>>());
         shared.publish_partitions(Partitions { version: 0, topics: HashMap::from([("orders".into(), orders)]) });

@@ -1,0 +1,277 @@
+//! The shadow of a group's positions on the cluster that is not its home (DESIGN.md section 6): what is owed there, the
+//! newest position of each partition only, until it is written. Pure; `shadow_writer` does the asking.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use super::home;
+use super::position::METADATA_MAX_BYTES;
+use crate::error::{code, is_retriable};
+use crate::ids::{Side, TopicPartition, VOffset, Virtual};
+use crate::offsets::{SpliceMap, restore, shadow as native_of, trailer};
+use crate::upstream::ask::groups::Stored;
+
+/// Partitions of one group in one commit.
+const PER_COMMIT: usize = 2_000;
+/// OFFSET_METADATA_TOO_LARGE
+const METADATA_TOO_LARGE: i16 = 12;
+
+/// Where the shadow of a group lies.
+pub fn side(group: &str) -> Side {
+    home(group).other()
+}
+
+/// Whether commits on this partition get a shadow on a side: after a seal, and where the side has a part of the log.
+pub fn is_owed(map: &SpliceMap, side: Side) -> bool {
+    map.seals() > 0 && map.has_part(side)
+}
+
+/// A position in a side's own terms. `None`: the side has no part of this log.
+pub fn position(map: &SpliceMap, side: Side, v: VOffset, metadata: Option<&str>) -> Option<Stored> {
+    let native = native_of(map, side, v)?;
+    // Where the side cannot say v the position is the nearest one, and what the client noted of v would be wrong there.
+    let exact = map.to_virtual(side, native) == Some(v) || restore(map, side, native, None) == v;
+    let kept = metadata.map(trailer::clean).filter(|m| exact && m.len() <= METADATA_MAX_BYTES);
+    Some(Stored { offset: native.0, metadata: Some(kept.unwrap_or_default().to_owned()) })
+}
+
+/// A commit that succeeded on the group's home, as the client made it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shadow {
+    pub group: String,
+    pub partition: TopicPartition,
+    pub v: VOffset,
+    pub metadata: Option<String>,
+}
+
+/// What is owed for one partition of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owed {
+    pub v: VOffset,
+    pub metadata: Option<String>,
+    stamp: u64,
+}
+
+/// One commit's worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupBatch {
+    pub group: String,
+    pub positions: Vec<(TopicPartition, Owed)>,
+}
+
+/// What waits to be written. The newest position wins; beyond the limit the oldest group's go, counted.
+#[derive(Debug)]
+pub struct Pending {
+    groups: HashMap<String, Waiting>,
+    /// The groups, the one that has waited longest in front.
+    queue: VecDeque<String>,
+    limit: usize,
+    entries: usize,
+    stamp: u64,
+    overflowed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    positions: BTreeMap<TopicPartition, Owed>,
+    not_before: Option<Instant>,
+}
+
+impl Pending {
+    pub fn new(limit: usize) -> Self {
+        let (groups, queue) = (HashMap::new(), VecDeque::new());
+        Self { groups, queue, limit, entries: 0, stamp: 0, overflowed: 0 }
+    }
+
+    /// Partitions of groups that wait.
+    pub fn len(&self) -> usize {
+        self.entries
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Half of the room is left to commits: a pass over all groups stops here.
+    pub fn has_room(&self) -> bool {
+        self.entries < self.limit / 2
+    }
+
+    /// A client's commit: newer than all before it.
+    pub fn put(&mut self, shadow: Shadow) {
+        self.stamp += 1;
+        let owed = Owed { v: shadow.v, metadata: shadow.metadata, stamp: self.stamp };
+        self.insert(&shadow.group, shadow.partition, owed, |_| true);
+    }
+
+    /// A moment: what is put from now on is newer.
+    pub fn moment(&self) -> u64 {
+        self.stamp
+    }
+
+    /// A position that the authority was found to have when it was asked, after `moment`. A commit put since may be
+    /// newer, and is known to be if it is not the same: it stays.
+    pub fn put_found(&mut self, shadow: Shadow, moment: u64) {
+        let owed = Owed { v: shadow.v, metadata: shadow.metadata, stamp: moment };
+        self.insert(&shadow.group, shadow.partition, owed, |there| there.stamp <= moment);
+    }
+
+    /// What could not be written, to be tried again at `not_before`. What has come since is newer.
+    pub fn put_back(&mut self, batch: GroupBatch, not_before: Instant) {
+        let group = batch.group;
+        for (partition, owed) in batch.positions {
+            self.insert(&group, partition, owed, |_| false);
+        }
+        if let Some(waiting) = self.groups.get_mut(&group) {
+            waiting.not_before = Some(not_before);
+        }
+    }
+
+    /// Up to `max` groups whose time has come, the one that has waited longest first.
+    pub fn due(&mut self, max: usize, now: Instant) -> Vec<GroupBatch> {
+        let mut batches = Vec::new();
+        for _ in 0..self.queue.len() {
+            if batches.len() == max {
+                break;
+            }
+            let Some(group) = self.queue.pop_front() else { break };
+            let Some(waiting) = self.groups.get_mut(&group) else { continue };
+            if waiting.not_before.is_some_and(|at| now < at) {
+                self.queue.push_back(group);
+                continue;
+            }
+            let rest = waiting.positions.keys().nth(PER_COMMIT).cloned();
+            let rest = rest.map(|first| waiting.positions.split_off(&first)).unwrap_or_default();
+            let positions: Vec<_> = std::mem::replace(&mut waiting.positions, rest).into_iter().collect();
+            self.entries -= positions.len();
+            if waiting.positions.is_empty() {
+                self.groups.remove(&group);
+            } else {
+                self.queue.push_back(group.clone());
+            }
+            batches.push(GroupBatch { group, positions });
+        }
+        batches
+    }
+
+    /// When the first group's time comes; `None`: nothing waits.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.groups.values().map(|w| w.not_before.unwrap_or(now)).min()
+    }
+
+    /// How many positions were dropped for want of room since the last call: only the authority knows them now.
+    pub fn take_overflowed(&mut self) -> u64 {
+        std::mem::take(&mut self.overflowed)
+    }
+
+    fn insert(&mut self, group: &str, partition: TopicPartition, owed: Owed, replaces: impl Fn(&Owed) -> bool) {
+        let waiting = match self.groups.get_mut(group) {
+            Some(waiting) => waiting,
+            None => {
+                self.queue.push_back(group.to_owned());
+                self.groups.entry(group.to_owned()).or_default()
+            }
+        };
+        match waiting.positions.get_mut(&partition) {
+            Some(there) if replaces(there) => *there = owed,
+            Some(_) => {}
+            None => {
+                waiting.positions.insert(partition, owed);
+                self.entries += 1;
+                if self.entries > self.limit {
+                    self.drop_oldest();
+                }
+            }
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(waiting) = self.queue.front().and_then(|group| self.groups.get_mut(group)) else { return };
+        if waiting.positions.pop_first().is_some() {
+            self.entries -= 1;
+            self.overflowed += 1;
+        }
+        if waiting.positions.is_empty()
+            && let Some(group) = self.queue.pop_front()
+        {
+            self.groups.remove(&group);
+        }
+    }
+}
+
+/// What to do with a position after its commit was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Written,
+    /// Another answer may come later.
+    Again,
+    /// The metadata is too much for this cluster: once more without.
+    WithoutMetadata,
+    /// A group of this name has members there: somebody else's, its positions are not ours to write.
+    Taken,
+    /// No later answer will be another one (no right to the group or topic).
+    Refused,
+}
+
+pub fn verdict(answer: Result<(), i16>) -> Verdict {
+    /// ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS, NON_EMPTY_GROUP, FENCED_INSTANCE_ID,
+    /// FENCED_MEMBER_EPOCH, STALE_MEMBER_EPOCH
+    const MEMBERS: [i16; 7] = [22, 25, 27, 68, 82, 110, 113];
+    match answer {
+        Ok(()) => Verdict::Written,
+        Err(METADATA_TOO_LARGE) => Verdict::WithoutMetadata,
+        Err(code) if MEMBERS.contains(&code) => Verdict::Taken,
+        Err(code) if is_retriable(code) => Verdict::Again,
+        // Brokers say it of what they did not expect to happen.
+        Err(code::UNKNOWN_SERVER_ERROR) => Verdict::Again,
+        Err(_) => Verdict::Refused,
+    }
+}
+
+/// A group's commit that was answered, part by part.
+#[derive(Debug, Default)]
+pub struct Sorted {
+    pub written: usize,
+    /// To be tried again.
+    pub again: Vec<(TopicPartition, Owed)>,
+    /// Dropped, with Kafka's code of the last.
+    pub taken: Option<i16>,
+    pub refused: Option<i16>,
+    pub failed: usize,
+    /// The broker that was asked is not, or no longer, the group's coordinator.
+    pub moved: bool,
+}
+
+pub fn sort(answered: impl IntoIterator<Item = (TopicPartition, Owed, Result<(), i16>)>) -> Sorted {
+    let mut sorted = Sorted::default();
+    for (partition, mut owed, answer) in answered {
+        sorted.failed += usize::from(answer.is_err());
+        sorted.moved |= matches!(answer, Err(code::NOT_COORDINATOR | code::COORDINATOR_NOT_AVAILABLE));
+        match verdict(answer) {
+            Verdict::Written => sorted.written += 1,
+            Verdict::Again => sorted.again.push((partition, owed)),
+            Verdict::WithoutMetadata if owed.metadata.is_some() => {
+                owed.metadata = None;
+                sorted.again.push((partition, owed));
+            }
+            Verdict::Taken => sorted.taken = answer.err(),
+            Verdict::WithoutMetadata | Verdict::Refused => sorted.refused = answer.err(),
+        }
+    }
+    sorted
+}
+
+/// What is owed for what a group's home stores: of the partitions that get a shadow.
+pub fn owed_for<'a>(
+    group: &'a str,
+    stored: impl IntoIterator<Item = (TopicPartition, Stored)> + 'a,
+    map_of: impl Fn(&TopicPartition) -> Option<SpliceMap> + 'a,
+) -> impl Iterator<Item = (Shadow, SpliceMap)> + 'a {
+    stored.into_iter().filter_map(move |(partition, stored)| {
+        let map = map_of(&partition).filter(|map| is_owed(map, side(group)))?;
+        let shown = super::position::shown(Some(&map), home(group), stored.offset, stored.metadata.as_deref());
+        let v = Virtual(shown.offset);
+        (v.0 >= 0).then(|| (Shadow { group: group.to_owned(), partition, v, metadata: shown.metadata }, map))
+    })
+}
