@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kafka_protocol::messages::{ApiVersionsRequest, RequestKind, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::config::{Config, Migration};
 use crate::error::code;
@@ -122,7 +123,11 @@ async fn side_facts(admin: &Admin) -> SideFacts {
 }
 
 async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
-    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    // A broker refuses version 3 and newer without them (KIP-511).
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("kafka-cutover"))
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+    let request = RequestKind::ApiVersions(request);
     match admin.ask(&broker.address(), &request).await? {
         ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
             let range = |k: &kafka_protocol::messages::api_versions_response::ApiVersion| {
