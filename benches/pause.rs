@@ -58,7 +58,9 @@ fn main() -> Result<()> {
         "{PARTITIONS} partitions on {}, {rate} records/s of {size} bytes, acks=all, idempotent; milliseconds",
         if rig.is_some() { "real Kafka" } else { "in-memory clusters" }
     );
-    println!("| switch | produce p50 | p99 | max | max at the switch | gap between answers | hold, by `status` | consumer's gap | at the switch |");
+    println!(
+        "| switch | produce p50 | p99 | max | max at the switch | gap between answers | hold, by `status` | consumer's gap | at the switch |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut pauses = Vec::new();
     for name in &names {

@@ -49,12 +49,32 @@ struct Workload {
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "W1 produce 1 KiB, one at a time", what: What::Produce(1024, 1, 5_000), moved: false, pinned: true },
-    Workload { name: "W3 produce 64 KiB, 5 in flight", what: What::Produce(65_536, 5, 2_000), moved: false, pinned: false },
-    Workload { name: "W3 produce 1 MB, 5 in flight", what: What::Produce(MEGABYTE, 5, 200), moved: false, pinned: false },
+    Workload {
+        name: "W1 produce 1 KiB, one at a time",
+        what: What::Produce(1024, 1, 5_000),
+        moved: false,
+        pinned: true,
+    },
+    Workload {
+        name: "W3 produce 64 KiB, 5 in flight",
+        what: What::Produce(65_536, 5, 2_000),
+        moved: false,
+        pinned: false,
+    },
+    Workload {
+        name: "W3 produce 1 MB, 5 in flight",
+        what: What::Produce(MEGABYTE, 5, 200),
+        moved: false,
+        pinned: false,
+    },
     Workload { name: "W4 fetch 1 MB", what: What::Fetch(300), moved: false, pinned: false },
     Workload { name: "W6 produce 1 KiB, rewritten", what: What::Produce(1024, 1, 5_000), moved: true, pinned: true },
-    Workload { name: "W6 produce 64 KiB, rewritten", what: What::Produce(65_536, 5, 2_000), moved: true, pinned: false },
+    Workload {
+        name: "W6 produce 64 KiB, rewritten",
+        what: What::Produce(65_536, 5, 2_000),
+        moved: true,
+        pinned: false,
+    },
     Workload { name: "W6 produce 1 MB, rewritten", what: What::Produce(MEGABYTE, 5, 200), moved: true, pinned: false },
     Workload { name: "W6 fetch 1 MB, rewritten", what: What::Fetch(300), moved: true, pinned: false },
 ];
@@ -67,7 +87,9 @@ fn main() -> Result<()> {
     // cargo passes `--bench`.
     let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let bed = Bed::new()?;
-    println!("| workload | rounds kept | time, direct = 1: relay | proxy | proxy, relay = 1 | CPU of the relay | CPU of the proxy | ratio |");
+    println!(
+        "| workload | rounds kept | time, direct = 1: relay | proxy | proxy, relay = 1 | CPU of the relay | CPU of the proxy | ratio |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for workload in WORKLOADS.iter().filter(|w| only.is_empty() || only.iter().any(|o| w.name.contains(o.as_str()))) {
         bed.pin(workload.pinned)?;
@@ -204,7 +226,8 @@ impl Bed {
     fn pin(&self, pinned: bool) -> Result<()> {
         let set = if pinned { "0".to_owned() } else { format!("0-{}", self.cores - 1) };
         for pid in [std::process::id(), self.relays[0].pid(), self.relays[1].pid(), self.proxy.pid()] {
-            let done = Command::new("taskset").args(["-a", "-c", "-p", &set, &pid.to_string()]).stdout(Stdio::null()).status();
+            let done =
+                Command::new("taskset").args(["-a", "-c", "-p", &set, &pid.to_string()]).stdout(Stdio::null()).status();
             ensure!(done.context("taskset")?.success(), "taskset {set}");
         }
         Ok(())

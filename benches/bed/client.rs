@@ -71,7 +71,12 @@ impl Client {
     pub fn fetched_from(&mut self, offset: i64) -> Result<()> {
         let answer = FetchResponse::decode(self.body(FETCH, FETCH_VERSION)?, FETCH_VERSION)?;
         let part = answer.topics.first().and_then(|t| t.partitions.first()).context("no partition")?;
-        ensure!(part.error_code == 0 && answer.error_code == 0, "fetch: error {} {}", answer.error_code, part.error_code);
+        ensure!(
+            part.error_code == 0 && answer.error_code == 0,
+            "fetch: error {} {}",
+            answer.error_code,
+            part.error_code
+        );
         let records = part.records.to_bytes();
         let head = batch::Header::read(&records).context("no whole batch")?;
         ensure!(head.base_offset == offset, "asked for {offset}, got {}", head.base_offset);
