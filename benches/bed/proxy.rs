@@ -28,6 +28,8 @@ impl Proxy {
             .collect();
         // JSON is YAML.
         let config = json!({
+            // Real clusters remember, by name, who has sealed on them.
+            "name": format!("bench-{}", std::process::id()),
             "source": { "bootstrap": source },
             "target": { "bootstrap": target },
             "listeners": [{ "bind": "127.0.0.1:0" }],
