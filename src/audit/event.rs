@@ -9,15 +9,16 @@
 //! | `ack` | `s` `k` `id` `pt` `o` | acknowledged; `o` is -1 where the library does not say |
 //! | `fail` | `s` `k` `error`, `id`? | the library gave up on it: its fate is unknown |
 //! | `recv` | `pt` `o` `v`, `k`? | a record arrived; `v` is its value without padding, `k` its key as it came |
-//! | `assign`, `revoke` | `parts` | partitions given to or taken from this consumer |
-//! | `commit` | `ok`, `error`? | a commit ended |
+//! | `assign`, `revoke` | `parts`, `lost`? | partitions given to or taken from this consumer |
+//! | `commit` | `ok`, `error`?, `offsets`? | a commit ended |
 //! | `log` | `level` `text` | a line of the library's log |
-//! | `done` | `sent` `acked` `failed`, or `received` | the client has ended; its own tally |
+//! | `done` | `sent` `acked` `failed`, or `received`; `exit`? | the client has ended; its own tally |
 //!
 //! `pt` is a partition: a number where the run has one topic, else a string such as `"orders-3"`; one form per run.
 //! Unknown kinds and unknown fields are errors: a driver and the judge must not misunderstand each other quietly.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 
 use super::record;
@@ -86,6 +87,14 @@ struct Line {
     acked: Option<u64>,
     failed: Option<u64>,
     received: Option<u64>,
+    // Said for people who read the lines, and not judged: where a commit went, that partitions were taken and not given
+    // back, a command line client's exit code.
+    #[serde(rename = "offsets")]
+    _offsets: Option<IgnoredAny>,
+    #[serde(rename = "lost")]
+    _lost: Option<bool>,
+    #[serde(rename = "exit")]
+    _exit: Option<i32>,
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kafka_protocol::messages::{ApiVersionsRequest, RequestKind, ResponseKind};
+use kafka_protocol::messages::ResponseKind;
 
 use crate::config::{Config, Migration};
 use crate::error::code;
@@ -11,7 +11,7 @@ use crate::ids::{DEBUGGING_CONSUMER, LATEST, Side, TopicName, TopicPartition};
 use crate::migration::marker;
 use crate::migration::topics::{self, Extent};
 use crate::store::identity::MarkerSeen;
-use crate::upstream::admin::{Admin, AdminError};
+use crate::upstream::admin::{Admin, AdminError, which_versions};
 use crate::upstream::topology::{Broker, ClusterView};
 use crate::upstream::{ask, discovery};
 use crate::virtual_cluster::versions::Range;
@@ -122,7 +122,7 @@ async fn side_facts(admin: &Admin) -> SideFacts {
 }
 
 async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
-    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    let request = which_versions();
     match admin.ask(&broker.address(), &request).await? {
         ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
             let range = |k: &kafka_protocol::messages::api_versions_response::ApiVersion| {

@@ -170,7 +170,7 @@ impl Admin {
     }
 
     async fn learn_versions(&self, address: &str) -> Result<(), AdminError> {
-        let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+        let request = which_versions();
         let answer = self.ask_version(address, &request, 18, 0).await?;
         let ResponseKind::ApiVersions(answer) = answer else { return Ok(()) };
         let ranges = answer.api_keys.iter().map(|k| (k.api_key, Range { min: k.min_version, max: k.max_version }));
@@ -182,4 +182,12 @@ impl Admin {
     pub fn forget_versions(&self) {
         self.versions.borrow_mut().clear();
     }
+}
+
+/// ApiVersions in any version: from the third on a broker refuses one that does not say whose software it is (KIP-511).
+pub fn which_versions() -> RequestKind {
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("kafka-cutover"))
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+    RequestKind::ApiVersions(request)
 }

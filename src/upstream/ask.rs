@@ -26,11 +26,11 @@ pub use topics::{NewTopic, TopicDone, TopicRefused, create_topics, delete_record
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiVersionsRequest, RequestKind};
+use kafka_protocol::messages::RequestKind;
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
-use super::admin::{Admin, AdminError};
+use super::admin::{Admin, AdminError, which_versions};
 use super::discovery;
 use super::topology::{ClusterView, PartitionView};
 use crate::error::{code, is_retriable};
@@ -133,7 +133,7 @@ fn by_leader<'a, T>(
 async fn spoken(admin: &Admin, address: &str, key: i16, name: &'static str, ours: Range) -> Result<Range, AdminError> {
     if admin.versions().is_empty() {
         // Whatever is asked first brings the versions along.
-        admin.ask(address, &RequestKind::ApiVersions(ApiVersionsRequest::default())).await?;
+        admin.ask(address, &which_versions()).await?;
     }
     let theirs = admin.versions().get(&key).copied();
     theirs.and_then(|r| r.intersect(ours)).ok_or(AdminError::Unsupported { side: admin.side, api: name, key })

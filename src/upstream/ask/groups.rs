@@ -6,14 +6,14 @@ use futures_util::future::join_all;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetFetchResponse, RequestKind, ResponseKind,
+    FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
+    RequestKind, ResponseKind,
 };
 
 use super::{Answers, another_answer, spoken, text};
 use crate::error::code;
 use crate::ids::TopicPartition;
-use crate::upstream::admin::{Admin, AdminError};
+use crate::upstream::admin::{Admin, AdminError, which_versions};
 use crate::upstream::topology::{Broker, ClusterView};
 use crate::virtual_cluster::versions;
 
@@ -40,7 +40,7 @@ pub type Committed = HashMap<TopicPartition, Stored>;
 pub async fn coordinator(admin: &Admin, known: &[Broker], group: &str) -> Result<String, AdminError> {
     if admin.versions().is_empty() {
         // Whatever is asked first brings the versions along.
-        admin.ask_any(known, &RequestKind::ApiVersions(ApiVersionsRequest::default())).await?;
+        admin.ask_any(known, &which_versions()).await?;
     }
     let ours = ours(admin, FIND_COORDINATOR, "FindCoordinator")?;
     let theirs = admin.versions().get(&FIND_COORDINATOR).copied();

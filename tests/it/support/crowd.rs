@@ -1,0 +1,272 @@
+//! The clients of a test: drivers of real libraries as child processes, told apart by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use kafka_cutover::audit::{AllowList, Checker, Expectations, Producing, Reading, Verdict};
+
+use super::board::{Board, Tallies, Tally};
+use super::proxy::{run_to_end, signal};
+use super::rig::Rig;
+use super::whole_log::WholeLog;
+
+const CLIENTS: &str = "tests/clients";
+
+pub struct Crowd {
+    board: Arc<Board>,
+    bootstrap: String,
+    topic: String,
+    drivers: BTreeMap<String, Driver>,
+    expect: Expectations,
+}
+
+struct Driver {
+    lib: String,
+    role: Role,
+    child: Child,
+    /// Its end is the wish to stop.
+    stdin: Option<ChildStdin>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+enum Role {
+    Producer,
+    Member(String),
+    Assigned,
+}
+
+impl Crowd {
+    /// `allowed`: files of allow-lists beside the drivers.
+    pub fn new(bootstrap: &str, topic: &str, allowed: &[&str]) -> Self {
+        let read = |name: &&str| std::fs::read_to_string(here().join(name)).expect("an allow-list");
+        let text: String = allowed.iter().map(read).collect();
+        let allow = AllowList::parse(&text).expect("an allow-list");
+        Self {
+            board: Arc::default(),
+            bootstrap: bootstrap.to_owned(),
+            topic: topic.to_owned(),
+            drivers: BTreeMap::new(),
+            expect: Expectations { allow, ..Expectations::default() },
+        }
+    }
+
+    /// Without `--records` in its flags it goes on until it is stopped.
+    pub fn producer(&mut self, lib: &str, name: &str, flags: &[&str]) {
+        self.expect.producers.insert(name.to_owned(), Producing::idempotent());
+        self.spawn(lib, "produce", name, flags, Role::Producer);
+    }
+
+    pub fn member(&mut self, lib: &str, name: &str, group: &str, flags: &[&str]) {
+        self.expect.readers.insert(name.to_owned(), Reading::group(group));
+        let flags = [&["--group", group], flags].concat();
+        self.spawn(lib, "consume", name, &flags, Role::Member(group.to_owned()));
+    }
+
+    /// With `--assign` in its flags. `complete`: from the beginning to the end of all partitions.
+    pub fn reader(&mut self, lib: &str, name: &str, complete: bool, flags: &[&str]) {
+        self.expect.readers.insert(name.to_owned(), Reading::Assign { complete });
+        self.spawn(lib, "consume", name, flags, Role::Assigned);
+    }
+
+    fn spawn(&mut self, lib: &str, command: &str, name: &str, flags: &[&str], role: Role) {
+        self.expect.libs.insert(name.to_owned(), lib.to_owned());
+        let mut driver = run();
+        driver.args([lib, command, "--bootstrap", &self.bootstrap, "--topic", &self.topic, "--name", name]).args(flags);
+        driver.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = driver.spawn().expect("a driver");
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let (boards, names) = ([self.board.clone(), self.board.clone()], [name.to_owned(), name.to_owned()]);
+        let [(board, name_1), (board_2, name_2)] = [0, 1].map(|i| (boards[i].clone(), names[i].clone()));
+        let readers = vec![
+            std::thread::spawn(move || board.hear(&name_1, stdout)),
+            std::thread::spawn(move || board_2.hear_stderr(&name_2, stderr)),
+        ];
+        let stdin = child.stdin.take();
+        let driver = Driver { lib: lib.to_owned(), role, child, stdin, readers };
+        assert!(self.drivers.insert(name.to_owned(), driver).is_none(), "{name} is there already");
+    }
+
+    fn producers(&self) -> Vec<String> {
+        let of = |(name, d): (&String, &Driver)| matches!(d.role, Role::Producer).then(|| name.clone());
+        self.drivers.iter().filter_map(of).collect()
+    }
+
+    fn members(&self) -> BTreeMap<String, Vec<String>> {
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, driver) in &self.drivers {
+            if let Role::Member(group) = &driver.role {
+                groups.entry(group.clone()).or_default().push(name.clone());
+            }
+        }
+        groups
+    }
+
+    pub fn wait(&self, what: &str, enough: impl Fn(&Tallies) -> bool) -> Tallies {
+        // Producers may have a number of records after which they end by themselves.
+        let of = |(name, d): (&'_ String, &Driver)| {
+            (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone())
+        };
+        let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
+        let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
+        self.board.wait(what, &readers, enough)
+    }
+
+    pub fn tally(&self, name: &str) -> Tally {
+        self.board.tally(name)
+    }
+
+    /// Until every group that runs has all partitions, and each of its members some.
+    pub fn wait_for_groups(&self, partitions: usize) {
+        let groups = self.members();
+        self.wait("every group has its partitions", |tallies| {
+            groups.values().all(|members| {
+                let parts: Vec<&BTreeSet<String>> =
+                    members.iter().filter_map(|m| tallies.get(m)).filter(|t| !t.ended).map(|t| &t.assigned).collect();
+                let alive = members.iter().filter(|m| tallies.get(*m).is_none_or(|t| !t.ended)).count();
+                alive == 0
+                    || parts.iter().all(|p| !p.is_empty()) && parts.iter().map(|p| p.len()).sum::<usize>() == partitions
+            })
+        });
+    }
+
+    /// Until every producer has come `further` than it is now: by what was acknowledged, or where a library keeps that to itself, sent.
+    pub fn wait_for_producers(&self, further: u64) {
+        let progress = |tallies: &Tallies, name: &String| {
+            let tally = tallies.get(name).cloned().unwrap_or_default();
+            if self.drivers[name].lib == "kcat" { tally.sent } else { tally.acked }
+        };
+        let now = self.wait("", |_| true);
+        let goals: Vec<(String, u64)> =
+            self.producers().into_iter().map(|name| (name.clone(), progress(&now, &name) + further)).collect();
+        self.wait(&format!("every producer is {further} records further"), |tallies| {
+            goals.iter().all(|(name, goal)| progress(tallies, name) >= *goal)
+        });
+    }
+
+    /// Until every group has as many records as were acknowledged to all producers, which have ended.
+    pub fn wait_for_readers(&self) {
+        let (groups, producers) = (self.members(), self.producers());
+        self.wait("every group has what was acknowledged", |tallies| {
+            let tally = |name: &String| tallies.get(name).cloned().unwrap_or_default();
+            let acked: u64 = producers.iter().map(|name| tally(name).acked).sum();
+            groups.values().all(|members| members.iter().map(|m| tally(m).received).sum::<u64>() >= acked)
+        });
+    }
+
+    pub fn stop_producers(&mut self) {
+        self.stop(&self.producers());
+    }
+
+    /// Ends clients, all at once, and waits until their processes have ended as they should.
+    pub fn stop<T: AsRef<str>>(&mut self, names: &[T]) {
+        for name in names {
+            let driver = self.drivers.get_mut(name.as_ref()).expect("a client of ours");
+            if let Some(mut stdin) = driver.stdin.take() {
+                drop(stdin.write_all(b"stop\n")); // one that has ended by itself does not hear it
+            }
+        }
+        let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+        self.wait(&format!("{names:?} have ended"), |t| names.iter().all(|n| t.get(*n).is_some_and(|t| t.ended)));
+        for name in names {
+            let driver = self.drivers.get_mut(name).expect("a client of ours");
+            let status = driver.child.wait().expect("a child of ours");
+            for reader in driver.readers.drain(..) {
+                reader.join().expect("every line is an event");
+            }
+            assert!(status.success(), "{name} ended with {status}: {:#?}", self.board.tally(name));
+        }
+    }
+
+    /// SIGSTOP: a client that stands still with all it has.
+    pub fn pause(&self, name: &str) {
+        signal(self.drivers[name].child.id(), "STOP");
+    }
+
+    pub fn resume(&self, name: &str) {
+        signal(self.drivers[name].child.id(), "CONT");
+    }
+
+    /// The offsets that `name` received, by partition, in the order in which they came.
+    pub fn received(&self, name: &str) -> BTreeMap<i32, Vec<i64>> {
+        let mut offsets: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+        for event in self.board.events() {
+            if let kafka_cutover::audit::What::Recv { partition, offset, .. } = &event.what
+                && event.client == name
+            {
+                offsets.entry(partition.parse().expect("a number")).or_default().push(*offset);
+            }
+        }
+        offsets
+    }
+
+    /// What Java's admin client says of the topic's offsets.
+    pub fn java_offsets(&self, spec: &str) -> BTreeMap<i32, i64> {
+        let mut command = run();
+        command.args([
+            "java",
+            "offsets",
+            "--bootstrap",
+            &self.bootstrap,
+            "--topic",
+            &self.topic,
+            "--name",
+            "ask",
+            "--spec",
+            spec,
+        ]);
+        let output = run_to_end(command);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut offsets = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).expect("text").lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("an event");
+            if event["e"] == "offset" {
+                offsets
+                    .insert(event["pt"].as_i64().expect("a partition") as i32, event["o"].as_i64().expect("an offset"));
+            }
+        }
+        offsets
+    }
+
+    /// Ends whoever is left, reads both clusters, and judges everything that was said.
+    pub fn judge(mut self, rig: &Rig) -> (Verdict, WholeLog) {
+        let left: Vec<String> = self.drivers.keys().filter(|n| !self.board.tally(n).ended).cloned().collect();
+        self.stop(&left);
+        let log = WholeLog::read(rig, &self.topic);
+        let mut expect = std::mem::take(&mut self.expect);
+        for (number, partition) in log.0.iter().enumerate() {
+            expect.layout.insert(number.to_string(), partition.segments.clone());
+        }
+        let mut checker = Checker::new(expect);
+        for event in self.board.events() {
+            checker.event(&event);
+        }
+        log.tell(&mut checker);
+        (checker.finish(), log)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for driver in self.drivers.values_mut() {
+            if !matches!(driver.child.try_wait(), Ok(Some(_))) {
+                drop(driver.child.kill());
+                drop(driver.child.wait());
+            }
+        }
+    }
+}
+
+/// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that it is here for.
+fn run() -> Command {
+    let mut command = Command::new(here().join("run"));
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+fn here() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(CLIENTS)
+}

@@ -1,0 +1,304 @@
+//! The proxy under test: the binary, as a child process with a name, a port, a state directory and a socket of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Instant;
+
+use kafka_cutover::control::protocol::{MigrationStatus, Outcome, Status};
+use kafka_cutover::ids::Side;
+use tempfile::TempDir;
+
+use super::rig::Rig;
+use super::{PATIENCE, unique};
+
+/// The migration that every test's proxy has.
+pub const MIGRATION: &str = "orders";
+/// Below Linux's ephemeral ports: nobody is given a proxy's port while it is down.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+pub struct Proxy {
+    pub name: String,
+    pub port: u16,
+    pub state: PathBuf,
+    socket: PathBuf,
+    source: String,
+    target: String,
+    topics: Vec<String>,
+    process: Option<(Child, Arc<Log>)>,
+    /// Of the processes that have ended.
+    earlier: Vec<Arc<Log>>,
+    home: TempDir,
+}
+
+/// What a process says on stderr.
+#[derive(Default)]
+pub struct Log {
+    said: Mutex<Said>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Proxy {
+    pub fn new(rig: &Rig, topics: &[&str]) -> Self {
+        let home = tempfile::Builder::new().prefix("kafka-cutover-").tempdir().expect("a directory");
+        Self {
+            name: unique("proxy"),
+            port: free_port(),
+            state: home.path().join("state"),
+            socket: home.path().join("control.sock"),
+            source: rig.bootstrap(Side::Source).to_owned(),
+            target: rig.bootstrap(Side::Target).to_owned(),
+            topics: topics.iter().map(|t| (*t).to_owned()).collect(),
+            process: None,
+            earlier: Vec::new(),
+            home,
+        }
+    }
+
+    /// Another one for the same topics, which has nothing in common with this one until the test says so.
+    pub fn another(&self, rig: &Rig) -> Self {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        Self::new(rig, &topics)
+    }
+
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    /// Writes the config as it is now.
+    pub fn config(&self) -> PathBuf {
+        let (name, port, source, target) = (&self.name, self.port, &self.source, &self.target);
+        let (socket, state) = (self.socket.display(), self.state.display());
+        let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "name: {name}\n\
+             source: {{ bootstrap: [{source}] }}\n\
+             target: {{ bootstrap: [{target}] }}\n\
+             listeners: [{{ bind: '127.0.0.1:{port}' }}]\n\
+             control: {{ socket: {socket} }}\n\
+             state: {{ dir: {state} }}\n\
+             monitor: {{ bind: null }}\n\
+             seal: {{ hold_budget: 20s, settle_time: 3s }}\n\
+             migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n"
+        );
+        let path = self.path("config.yaml");
+        std::fs::write(&path, text).expect("the config is written");
+        path
+    }
+
+    pub fn start(&mut self) {
+        self.try_start(None).unwrap_or_else(|said| panic!("the proxy did not start:\n{said}"));
+    }
+
+    /// One that ends by itself at a crash point.
+    pub fn start_to_crash_at(&mut self, point: &str) {
+        self.try_start(Some(point)).unwrap_or_else(|said| panic!("the proxy did not start:\n{said}"));
+    }
+
+    /// Returns when it listens, or with its last words when it has ended.
+    pub fn try_start(&mut self, crash_at: Option<&str>) -> Result<(), String> {
+        assert!(self.process.is_none(), "it runs");
+        let mut command = program();
+        command.arg("run").arg("--config").arg(self.config()).env("KAFKA_CUTOVER_LOG_FORMAT", "json");
+        if let Some(point) = crash_at {
+            command.env("KAFKA_CUTOVER_CRASH_AT", point);
+        }
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let log = Log::of(child.stderr.take().expect("piped"));
+        if log.wait(|line| line.contains("\"message\":\"listening\"")) {
+            self.process = Some((child, log));
+            return Ok(());
+        }
+        let ended = log.ended();
+        if !ended {
+            drop(child.kill());
+        }
+        let status = child.wait().expect("a child of ours");
+        let said = log.text();
+        self.earlier.push(log);
+        assert!(ended, "it neither listened nor ended:\n{said}");
+        assert!(!status.success(), "it ended as if all was well:\n{said}");
+        Err(said)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let (mut child, log) = self.process.take().expect("it runs");
+        child.kill().expect("a child of ours");
+        child.wait().expect("a child of ours");
+        self.earlier.push(log);
+    }
+
+    /// SIGTERM, and all that follows from it.
+    pub fn stop(&mut self) {
+        let pid = self.process.as_ref().expect("it runs").0.id();
+        signal(pid, "TERM");
+        let status = self.wait_for_end();
+        assert!(status.success(), "{status} after SIGTERM");
+    }
+
+    /// Until the process has ended by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        let (mut child, log) = self.process.take().expect("it runs");
+        log.wait(|_| false);
+        if !log.ended() {
+            drop(child.kill());
+            panic!("the proxy still runs:\n{}", log.text());
+        }
+        self.earlier.push(log);
+        child.wait().expect("a child of ours")
+    }
+
+    /// A command of an operator at this proxy's socket.
+    pub fn command(&self, args: &[&str]) -> Output {
+        let mut command = program();
+        command.arg("--socket").arg(&self.socket).args(args);
+        run_to_end(command)
+    }
+
+    fn answer(&self, args: &[&str]) -> String {
+        let output = self.command(args);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {told}\n{}", self.tail());
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    pub fn prepare(&self) -> Outcome {
+        serde_json::from_str(&self.answer(&["prepare", MIGRATION, "--json"])).expect("an outcome")
+    }
+
+    pub fn switch(&self) -> Outcome {
+        serde_json::from_str(&self.answer(&["switch", MIGRATION, "producers", "--json"])).expect("an outcome")
+    }
+
+    pub fn migration(&self) -> MigrationStatus {
+        let status: Status = serde_json::from_str(&self.answer(&["status", "--json"])).expect("a status");
+        status.migrations.into_iter().find(|m| m.name == MIGRATION).expect("the migration of the config")
+    }
+
+    /// Lines at WARN or above, over all of its processes.
+    pub fn complaints(&self) -> Vec<String> {
+        let logs = self.earlier.iter().chain(self.process.as_ref().map(|(_, log)| log));
+        let lines = logs.flat_map(|log| log.said.lock().unwrap().lines.clone());
+        lines.filter(|l| !l.contains("\"level\":\"INFO\"")).collect()
+    }
+
+    /// The end of its log, for a test that fails.
+    pub fn tail(&self) -> String {
+        let logs = self.earlier.iter().chain(self.process.as_ref().map(|(_, log)| log));
+        let texts: Vec<String> = logs.map(|log| log.text()).collect();
+        texts.join("\n--- the next process ---\n")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.process {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the log of {} ---\n{}\n---", self.name, self.tail());
+        }
+    }
+}
+
+impl Log {
+    fn of(stderr: impl std::io::Read + Send + 'static) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let ours = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                ours.said.lock().unwrap().lines.push(line);
+                ours.changed.notify_all();
+            }
+            ours.said.lock().unwrap().ended = true;
+            ours.changed.notify_all();
+        });
+        log
+    }
+
+    /// Until a line fits (true), or there will be none.
+    fn wait(&self, fits: impl Fn(&str) -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = self.said.lock().unwrap();
+        let mut looked = 0;
+        loop {
+            if said.lines[looked..].iter().any(|line| fits(line)) {
+                return true;
+            }
+            looked = said.lines.len();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if said.ended || left.is_zero() {
+                return false;
+            }
+            said = self.changed.wait_timeout(said, left).unwrap().0;
+        }
+    }
+
+    fn ended(&self) -> bool {
+        self.said.lock().unwrap().ended
+    }
+
+    fn text(&self) -> String {
+        let said = self.said.lock().unwrap();
+        said.lines[said.lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+/// The binary, without what this run's environment says.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("KAFKA_CUTOVER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub fn run_to_end(mut command: Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let pid = child.id();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    match told.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("a child of ours"),
+        Err(_) => {
+            signal(pid, "KILL");
+            panic!("{command:?} does not end");
+        }
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill runs");
+    assert!(sent.success(), "SIG{name} to {pid}");
+}
+
+/// All of a directory's files, as they are now.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for file in std::fs::read_dir(from).expect("a directory") {
+        let file = file.expect("an entry");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("a file is copied");
+    }
+}
+
+fn free_port() -> u16 {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut tries = std::iter::repeat_with(|| rand::random_range(PORTS)).take(1000);
+    tries.find(free).expect("one of a thousand ports is free")
+}

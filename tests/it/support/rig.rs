@@ -1,0 +1,44 @@
+//! The two clusters that tests/run started.
+
+use std::path::PathBuf;
+
+use kafka_cutover::audit::admin::Admin;
+use kafka_cutover::ids::Side;
+
+pub struct Rig {
+    bootstrap: [String; 2],
+}
+
+impl Rig {
+    pub fn connect() -> Self {
+        let dir =
+            std::env::var("KAFKA_CUTOVER_RIG").expect("KAFKA_CUTOVER_RIG names the clusters: run this by tests/run");
+        let bootstrap = Side::BOTH.map(|side| {
+            let path = PathBuf::from(&dir).join(side.to_string()).join("cluster.json");
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let cluster: serde_json::Value = serde_json::from_str(&text).expect("cluster.json is JSON");
+            let nodes = cluster["bootstrap"].as_array().expect("addresses");
+            nodes.iter().map(|n| n.as_str().expect("an address")).collect::<Vec<_>>().join(",")
+        });
+        Self { bootstrap }
+    }
+
+    /// `--full`: the long version.
+    pub fn full() -> bool {
+        std::env::var_os("KAFKA_CUTOVER_FULL").is_some()
+    }
+
+    pub fn bootstrap(&self, side: Side) -> &str {
+        &self.bootstrap[side.index()]
+    }
+
+    /// Straight to one cluster.
+    pub fn admin(&self, side: Side) -> Admin {
+        Admin::new(self.bootstrap(side), &[]).expect("an admin client")
+    }
+
+    /// A topic on the source only, as before any migration.
+    pub fn create(&self, topic: &str, partitions: i32) {
+        self.admin(Side::Source).create(topic, partitions).expect("a topic on the source");
+    }
+}

@@ -1,0 +1,115 @@
+//! What lies on both clusters, read without the proxy: the oracle for what clients must see.
+
+use std::time::{Duration, Instant};
+
+use kafka_cutover::audit::client::{positions, settings};
+use kafka_cutover::audit::{Checker, Segment};
+use kafka_cutover::ids::Side;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+
+use super::PATIENCE;
+use super::rig::Rig;
+
+pub struct Entry {
+    pub side: Side,
+    pub native: i64,
+    /// As clients must see it.
+    pub offset: i64,
+    pub timestamp: i64,
+    pub value: Vec<u8>,
+}
+
+pub struct Partition {
+    pub segments: Vec<Segment>,
+    /// In the order of the virtual log.
+    pub entries: Vec<Entry>,
+    /// The first virtual offset on the target; where the source ends if there is none.
+    pub seam: i64,
+    /// The next virtual offset.
+    pub end: i64,
+}
+
+/// By partition.
+pub struct WholeLog(pub Vec<Partition>);
+
+impl WholeLog {
+    /// A topic that has been cut over once, from the source to the target, or not yet.
+    pub fn read(rig: &Rig, topic: &str) -> Self {
+        let [source, target] = Side::BOTH.map(|side| rig.admin(side).bounds(topic).expect("the ends of the topic"));
+        let mut partitions: Vec<Partition> = (0..source.len()).map(|p| partition(source[p], target.get(p))).collect();
+        for (side, bounds) in Side::BOTH.into_iter().zip([source, target]) {
+            if bounds.iter().any(|(low, high)| low < high) {
+                read(rig.bootstrap(side), topic, &bounds, |p, native, timestamp, value| {
+                    let partition = &mut partitions[p];
+                    let segment = partition.segments.iter().find(|s| s.side == side).expect("a segment for each side");
+                    let offset = segment.to_virtual(native).expect("inside of the segment, which spans all");
+                    partition.entries.push(Entry { side, native, offset, timestamp, value });
+                });
+            }
+        }
+        Self(partitions)
+    }
+
+    pub fn tell(&self, checker: &mut Checker) {
+        for (number, partition) in self.0.iter().enumerate() {
+            for e in &partition.entries {
+                checker.dump(e.side, &number.to_string(), e.native, &e.value);
+            }
+        }
+    }
+
+    pub fn records(&self, side: Side) -> usize {
+        self.0.iter().flat_map(|p| &p.entries).filter(|e| e.side == side).count()
+    }
+}
+
+impl Partition {
+    /// What Kafka answers for a timestamp: the first record in the log's order that is not older.
+    pub fn at_time(&self, timestamp: i64) -> Option<i64> {
+        self.entries.iter().find(|e| e.timestamp >= timestamp).map(|e| e.offset)
+    }
+}
+
+fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>) -> Partition {
+    assert_eq!(low, 0, "the source's topic is whole");
+    let part = |side, start, native, length| Segment { side, start, native, length, copy: false };
+    let Some((first, next)) = target else {
+        return Partition {
+            segments: vec![part(Side::Source, 0, 0, None)],
+            entries: Vec::new(),
+            seam: high,
+            end: high,
+        };
+    };
+    // A seed that was deleted again leaves an offset behind: the target's part begins at its log start.
+    let segments = vec![part(Side::Source, 0, 0, Some(high)), part(Side::Target, high, *first, None)];
+    Partition { segments, entries: Vec::new(), seam: high, end: high + next - first }
+}
+
+/// From the beginning of each partition to its end as of `bounds`.
+fn read(bootstrap: &str, topic: &str, bounds: &[(i64, i64)], mut each: impl FnMut(usize, i64, i64, Vec<u8>)) {
+    let mut config = settings(bootstrap, "kafka-cutover-oracle", &[]);
+    config.set("group.id", "kafka-cutover-oracle").set("enable.auto.commit", "false");
+    config.set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let starts: Vec<i64> = bounds.iter().map(|(low, _)| *low).collect();
+    consumer.assign(&positions(topic, &starts).expect("offsets")).expect("assigned");
+    let mut left: Vec<bool> = bounds.iter().map(|(low, high)| low < high).collect();
+    let deadline = Instant::now() + PATIENCE;
+    while left.contains(&true) {
+        assert!(Instant::now() < deadline, "{topic} at {bootstrap} cannot be read to its end: {left:?}");
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                let partition = message.partition() as usize;
+                let timestamp = message.timestamp().to_millis().expect("a timestamp");
+                each(partition, message.offset(), timestamp, message.payload().unwrap_or_default().to_vec());
+                left[partition] &= message.offset() + 1 < bounds[partition].1;
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => left[partition as usize] = false,
+            Some(Err(error)) => panic!("reading {topic} at {bootstrap}: {error}"),
+            None => {}
+        }
+    }
+}
