@@ -29,6 +29,8 @@ use crate::wire::rewrite;
 const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// After an error a partition is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A partition without a leader is looked at again after this, also in a long poll.
+const ELECTION: Duration = Duration::from_millis(250);
 const READ_COMMITTED: i8 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
@@ -79,8 +81,10 @@ pub struct Gather {
 
 enum Route {
     To(LaneKey, Place),
-    /// Nothing can be asked now: no leader, or the end is frozen.
-    Nowhere,
+    /// The end is frozen: the release wakes whoever waits here.
+    Frozen,
+    /// Nobody leads it now.
+    Leaderless,
     Error(i16),
 }
 
@@ -185,7 +189,7 @@ impl Gather {
         let (side, place) = match cx.partitions.get(topic, *index) {
             Some(state) => {
                 if state.held && wanted.v >= state.live.visible() {
-                    return Route::Nowhere;
+                    return Route::Frozen;
                 }
                 let place = self.place(state, wanted.v);
                 (place.side, place)
@@ -206,7 +210,7 @@ impl Gather {
             Some(leader) => Route::To(LaneKey { side, node: leader.leader, probe: wanted.probe }, place),
             None => {
                 cx.shared.refresh(side);
-                Route::Nowhere
+                Route::Leaderless
             }
         }
     }
@@ -237,7 +241,12 @@ impl Gather {
                     Some((_, parts)) => parts.push((i, place)),
                     None => by_lane.push((key, vec![(i, place)])),
                 },
-                Route::Nowhere => {}
+                Route::Frozen => {}
+                Route::Leaderless => {
+                    if let Some(wanted) = self.wanted.get_mut(i) {
+                        wanted.not_before = Some(cx.now + ELECTION);
+                    }
+                }
                 Route::Error(error) => {
                     if let Some(wanted) = self.wanted.get_mut(i) {
                         wanted.got = Some(Got::error(wanted.key.1, error));

@@ -12,7 +12,7 @@ use super::{Config, validate};
 const PREFIX: &str = "KAFKA_CUTOVER_";
 
 /// Variables with our prefix that are for the command line or for tests.
-const NOT_KEYS: [&str; 5] = ["SOCKET", "LOG", "LOG_FORMAT", "CONFIG", "CRASH_AT"];
+const NOT_KEYS: [&str; 6] = ["SOCKET", "LOG", "LOG_FORMAT", "CONFIG", "CRASH_AT", "NO_GATE"];
 
 /// The config of a file and of this process's environment, checked.
 pub fn load(path: &Path) -> Result<Config, Problems> {

@@ -55,9 +55,14 @@ fn every_reader_finds_its_place_across_the_seam() {
 
     let log = WholeLog::read(&rig, &topic);
     for (number, partition) in log.0.iter().enumerate() {
-        let seen = lagging.iter().map(|name| crowd.received(name).get(&(number as i32)).and_then(|o| o.last().copied()));
+        let seen =
+            lagging.iter().map(|name| crowd.received(name).get(&(number as i32)).and_then(|o| o.last().copied()));
         for last in seen.flatten() {
-            assert!(last + 1 < partition.seam, "partition {number} was read to {last}, the seam is at {}", partition.seam);
+            assert!(
+                last + 1 < partition.seam,
+                "partition {number} was read to {last}, the seam is at {}",
+                partition.seam
+            );
         }
         // Asked while both producers were writing: what was there then, is there now.
         let (asked, number) = (at_seam[&(number as i32)], number as i32);
@@ -108,7 +113,9 @@ fn every_reader_finds_its_place_across_the_seam() {
             let expected: BTreeMap<i32, Vec<i64>> =
                 each(&log, |p| p.end).into_iter().map(|(p, end)| (p, (starts[&p]..end).collect())).collect();
             let count: usize = expected.values().map(Vec::len).sum();
-            crowd.wait(&format!("{name} has {count} records"), |t| t.get(name).is_some_and(|t| t.received >= count as u64));
+            crowd.wait(&format!("{name} has {count} records"), |t| {
+                t.get(name).is_some_and(|t| t.received >= count as u64)
+            });
             crowd.stop(&[name]);
             assert_eq!(crowd.received(name), expected, "{name}");
         }

@@ -129,7 +129,13 @@ impl Inner {
         let mut text = String::new();
         for (name, t) in &self.tallies {
             let parts: Vec<&str> = t.assigned.iter().map(String::as_str).collect();
-            let state = if t.ended { "ended" } else if t.ready { "runs" } else { "starts" };
+            let state = if t.ended {
+                "ended"
+            } else if t.ready {
+                "runs"
+            } else {
+                "starts"
+            };
             let counts = format!("sent {}, acked {}, failed {}, received {}", t.sent, t.acked, t.failed, t.received);
             text.push_str(&format!("{name}: {state}: {counts}; has partitions {}\n", parts.join(" ")));
             let complaints = self.events.iter().filter(|e| e.client == *name).filter_map(complaint);

@@ -107,7 +107,9 @@ impl Crowd {
 
     pub fn wait(&self, what: &str, enough: impl Fn(&Tallies) -> bool) -> Tallies {
         // Producers may have a number of records after which they end by themselves.
-        let of = |(name, d): (&'_ String, &Driver)| (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone());
+        let of = |(name, d): (&'_ String, &Driver)| {
+            (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone())
+        };
         let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
         let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
         self.board.wait(what, &readers, enough)
@@ -125,7 +127,8 @@ impl Crowd {
                 let parts: Vec<&BTreeSet<String>> =
                     members.iter().filter_map(|m| tallies.get(m)).filter(|t| !t.ended).map(|t| &t.assigned).collect();
                 let alive = members.iter().filter(|m| tallies.get(*m).is_none_or(|t| !t.ended)).count();
-                alive == 0 || parts.iter().all(|p| !p.is_empty()) && parts.iter().map(|p| p.len()).sum::<usize>() == partitions
+                alive == 0
+                    || parts.iter().all(|p| !p.is_empty()) && parts.iter().map(|p| p.len()).sum::<usize>() == partitions
             })
         });
     }
@@ -203,14 +206,26 @@ impl Crowd {
     /// What Java's admin client says of the topic's offsets.
     pub fn java_offsets(&self, spec: &str) -> BTreeMap<i32, i64> {
         let mut command = run();
-        command.args(["java", "offsets", "--bootstrap", &self.bootstrap, "--topic", &self.topic, "--name", "ask", "--spec", spec]);
+        command.args([
+            "java",
+            "offsets",
+            "--bootstrap",
+            &self.bootstrap,
+            "--topic",
+            &self.topic,
+            "--name",
+            "ask",
+            "--spec",
+            spec,
+        ]);
         let output = run_to_end(command);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let mut offsets = BTreeMap::new();
         for line in String::from_utf8(output.stdout).expect("text").lines() {
             let event: serde_json::Value = serde_json::from_str(line).expect("an event");
             if event["e"] == "offset" {
-                offsets.insert(event["pt"].as_i64().expect("a partition") as i32, event["o"].as_i64().expect("an offset"));
+                offsets
+                    .insert(event["pt"].as_i64().expect("a partition") as i32, event["o"].as_i64().expect("an offset"));
             }
         }
         offsets

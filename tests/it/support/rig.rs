@@ -11,7 +11,8 @@ pub struct Rig {
 
 impl Rig {
     pub fn connect() -> Self {
-        let dir = std::env::var("KAFKA_CUTOVER_RIG").expect("KAFKA_CUTOVER_RIG names the clusters: run this by tests/run");
+        let dir =
+            std::env::var("KAFKA_CUTOVER_RIG").expect("KAFKA_CUTOVER_RIG names the clusters: run this by tests/run");
         let bootstrap = Side::BOTH.map(|side| {
             let path = PathBuf::from(&dir).join(side.to_string()).join("cluster.json");
             let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

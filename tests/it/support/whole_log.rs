@@ -75,7 +75,12 @@ fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>) -> Partition 
     assert_eq!(low, 0, "the source's topic is whole");
     let part = |side, start, native, length| Segment { side, start, native, length, copy: false };
     let Some((first, next)) = target else {
-        return Partition { segments: vec![part(Side::Source, 0, 0, None)], entries: Vec::new(), seam: high, end: high };
+        return Partition {
+            segments: vec![part(Side::Source, 0, 0, None)],
+            entries: Vec::new(),
+            seam: high,
+            end: high,
+        };
     };
     // A seed that was deleted again leaves an offset behind: the target's part begins at its log start.
     let segments = vec![part(Side::Source, 0, 0, Some(high)), part(Side::Target, high, *first, None)];

@@ -305,7 +305,8 @@ pub fn fetch(partitions: &[(i32, i64)], max_wait: Duration, max_bytes: i32) -> F
         ])
 }
 
-pub const PATIENT: Duration = Duration::from_secs(25);
+/// Longer than any test may take: who waits it out instead of being woken has failed.
+pub const PATIENT: Duration = Duration::from_secs(120);
 pub const NO_WAIT: Duration = Duration::ZERO;
 
 /// The partitions of an answer to `fetch`, in its order.
