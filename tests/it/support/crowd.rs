@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use kafka_cutover::audit::{AllowList, Checker, Expectations, Producing, Reading, Verdict};
 
-use super::board::{Board, Tallies, Tally};
+use super::board::{Board, Tallies};
 use super::proxy::{run_to_end, signal};
 use super::rig::Rig;
 use super::whole_log::WholeLog;
@@ -113,10 +113,6 @@ impl Crowd {
         let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
         let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
         self.board.wait(what, &readers, enough)
-    }
-
-    pub fn tally(&self, name: &str) -> Tally {
-        self.board.tally(name)
     }
 
     /// Until every group that runs has all partitions, and each of its members some.
@@ -245,7 +241,14 @@ impl Crowd {
             checker.event(&event);
         }
         log.tell(&mut checker);
-        (checker.finish(), log)
+        let verdict = checker.finish();
+        if !verdict.ok() {
+            let path = std::env::temp_dir().join(format!("{}.events", self.topic));
+            let lines: Vec<String> = self.board.events().iter().map(|e| format!("{e:?}\n")).collect();
+            std::fs::write(&path, lines.concat()).expect("the events are kept");
+            eprintln!("events: {}", path.display());
+        }
+        (verdict, log)
     }
 }
 

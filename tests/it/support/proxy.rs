@@ -16,6 +16,9 @@ use super::{PATIENCE, unique};
 
 /// The migration that every test's proxy has.
 pub const MIGRATION: &str = "orders";
+/// What it says at WARN with reason: Kafka 4 refuses records from more than an hour ahead by default, 3.9 does not.
+const DECLARED: [&str; 1] =
+    ["message.timestamp.after.max.ms is 9223372036854775807 on the source and 3600000 on the target"];
 /// Below Linux's ephemeral ports: nobody is given a proxy's port while it is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
@@ -133,14 +136,6 @@ impl Proxy {
         Err(said)
     }
 
-    /// `kill -9`.
-    pub fn kill(&mut self) {
-        let (mut child, log) = self.process.take().expect("it runs");
-        child.kill().expect("a child of ours");
-        child.wait().expect("a child of ours");
-        self.earlier.push(log);
-    }
-
     /// SIGTERM, and all that follows from it.
     pub fn stop(&mut self) {
         let pid = self.process.as_ref().expect("it runs").0.id();
@@ -188,11 +183,11 @@ impl Proxy {
         status.migrations.into_iter().find(|m| m.name == MIGRATION).expect("the migration of the config")
     }
 
-    /// Lines at WARN or above, over all of its processes.
+    /// Lines at WARN or above that are not declared, over all of its processes.
     pub fn complaints(&self) -> Vec<String> {
         let logs = self.earlier.iter().chain(self.process.as_ref().map(|(_, log)| log));
         let lines = logs.flat_map(|log| log.said.lock().unwrap().lines.clone());
-        lines.filter(|l| !l.contains("\"level\":\"INFO\"")).collect()
+        lines.filter(|l| !l.contains("\"level\":\"INFO\"") && !DECLARED.iter().any(|d| l.contains(d))).collect()
     }
 
     /// The end of its log, for a test that fails.
