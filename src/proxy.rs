@@ -310,9 +310,9 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     }
     let mut topology = Topology::clone(&shared.topology.load());
     view.generation = topology.generation(side) + 1;
+    shared.metrics.cluster_reachable.of(side).set(if view.reachable { 1.0 } else { 0.0 });
     topology.sides[side.index()] = Some(Arc::new(view));
     shared.topology.store(Arc::new(topology));
-    shared.metrics.cluster_reachable.of(side).set(1.0);
     shared.topology_changed.send_modify(|n| *n += 1);
 }
 
