@@ -238,8 +238,8 @@ def stop(cluster, grace):
 
 
 def await_ready(cluster, nodes, deadline):
-    """Until each of `nodes` answers and knows each of them alive, with its address."""
-    expected = {node["id"]: node["addr"] for node in nodes}
+    """Until each of `nodes` answers and knows each of them alive, with the address that it advertises."""
+    expected = {node["id"]: advertised(node) for node in nodes}
     for node in nodes:
         while True:
             if state(node) == "gone":
@@ -255,6 +255,12 @@ def await_ready(cluster, nodes, deadline):
             if time.monotonic() > deadline:
                 raise Failed(f"{cluster['name']}: node {node['id']} not ready in time; it says: {seen}\n{tail(node)}")
             time.sleep(0.1)
+
+
+def advertised(node):
+    """Where it tells clients to go: its own address, unless a --property says another."""
+    lines = pathlib.Path(node["config"]).read_text().splitlines()
+    return next(line for line in lines if line.startswith("advertised.listeners=")).split("PLAINTEXT://", 1)[1]
 
 
 def tail(node, lines=40):

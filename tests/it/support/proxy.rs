@@ -26,6 +26,8 @@ pub struct Proxy {
     pub name: String,
     pub port: u16,
     pub state: PathBuf,
+    /// Variables for its process.
+    pub environment: Vec<(&'static str, &'static str)>,
     socket: PathBuf,
     source: String,
     target: String,
@@ -56,6 +58,7 @@ impl Proxy {
             name: unique("proxy"),
             port: free_port(),
             state: home.path().join("state"),
+            environment: Vec::new(),
             socket: home.path().join("control.sock"),
             source: rig.bootstrap(Side::Source).to_owned(),
             target: rig.bootstrap(Side::Target).to_owned(),
@@ -115,6 +118,7 @@ impl Proxy {
         assert!(self.process.is_none(), "it runs");
         let mut command = program();
         command.arg("run").arg("--config").arg(self.config()).env("KAFKA_CUTOVER_LOG_FORMAT", "json");
+        command.envs(self.environment.iter().copied());
         if let Some(point) = crash_at {
             command.env("KAFKA_CUTOVER_CRASH_AT", point);
         }

@@ -1,6 +1,6 @@
 //! The two clusters that tests/run started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kafka_cutover::audit::admin::Admin;
@@ -9,21 +9,39 @@ use kafka_cutover::ids::Side;
 use super::PATIENCE;
 
 pub struct Rig {
+    /// Where tests/run keeps its clusters, and stops all that it finds there at its end.
+    pub dir: PathBuf,
     bootstrap: [String; 2],
+    version: [String; 2],
 }
 
 impl Rig {
     pub fn connect() -> Self {
         let dir =
             std::env::var("KAFKA_CUTOVER_RIG").expect("KAFKA_CUTOVER_RIG names the clusters: run this by tests/run");
-        let bootstrap = Side::BOTH.map(|side| {
-            let path = PathBuf::from(&dir).join(side.to_string()).join("cluster.json");
+        let dir = PathBuf::from(dir);
+        let (bootstrap, version) = Self::clusters(&dir);
+        Self { dir, bootstrap, version }
+    }
+
+    fn clusters(dir: &Path) -> ([String; 2], [String; 2]) {
+        let clusters = Side::BOTH.map(|side| {
+            let path = dir.join(side.to_string()).join("cluster.json");
             let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            let cluster: serde_json::Value = serde_json::from_str(&text).expect("cluster.json is JSON");
+            serde_json::from_str::<serde_json::Value>(&text).expect("cluster.json is JSON")
+        });
+        let bootstrap = |cluster: &serde_json::Value| {
             let nodes = cluster["bootstrap"].as_array().expect("addresses");
             nodes.iter().map(|n| n.as_str().expect("an address")).collect::<Vec<_>>().join(",")
-        });
-        Self { bootstrap }
+        };
+        let version = |cluster: &serde_json::Value| cluster["version"].as_str().expect("a version").to_owned();
+        (clusters.each_ref().map(bootstrap), clusters.each_ref().map(version))
+    }
+
+    /// The same target, but another source.
+    pub fn with_source(self, bootstrap: &str) -> Self {
+        let [_, target] = self.bootstrap;
+        Self { bootstrap: [bootstrap.to_owned(), target], ..self }
     }
 
     /// `--full`: the long version.
@@ -33,6 +51,10 @@ impl Rig {
 
     pub fn bootstrap(&self, side: Side) -> &str {
         &self.bootstrap[side.index()]
+    }
+
+    pub fn version(&self, side: Side) -> &str {
+        &self.version[side.index()]
     }
 
     /// Straight to one cluster.
