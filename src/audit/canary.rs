@@ -46,6 +46,7 @@ pub fn canary(args: &CanaryArgs) -> Result<super::Outcome> {
         group: group.clone(),
         rate: f64::from(args.rate),
         records: (f64::from(args.rate) * args.duration.as_secs_f64()).ceil() as u64,
+        held_back: 0,
         properties: args.properties.clone(),
         shared_topic: !made,
         patience: Duration::from_secs(30),

@@ -27,6 +27,8 @@ use super::record::{self, Record};
 const KEYS: u64 = 64;
 /// Size of a value, padding included.
 const VALUE_SIZE: usize = 128;
+/// Between two records of a producer that waits for its release.
+const TRICKLE: Duration = Duration::from_millis(20);
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// After the last record was received: time for one too many to show.
 const QUIET: Duration = Duration::from_millis(500);
@@ -43,6 +45,9 @@ pub struct Plan {
     /// Records per second, all producers together.
     pub rate: f64,
     pub records: u64,
+    /// How many of them, at the end of the stream, only trickle until [`Traffic::release`]: what happens in its middle must not find
+    /// it over, however slow the clusters are.
+    pub held_back: u64,
     /// Properties of every client, over everything set here.
     pub properties: Vec<(String, String)>,
     /// The topic holds records of others: what is not ours is passed over.
@@ -59,6 +64,7 @@ pub struct Traffic {
     producers: Vec<JoinHandle<()>>,
     consumers: Vec<JoinHandle<()>>,
     reading_ends: Arc<AtomicBool>,
+    released: Arc<AtomicBool>,
     /// Dropped to stop the producers before they are through.
     go_on: Vec<Sender<()>>,
 }
@@ -116,6 +122,7 @@ impl Traffic {
             producers: Vec::new(),
             consumers: Vec::new(),
             reading_ends: Arc::default(),
+            released: Arc::default(),
             go_on: Vec::new(),
             plan,
         };
@@ -183,11 +190,14 @@ impl Traffic {
                 config.create_with_context(Speaking(voice.clone())).context("a producer")?;
             let (go_on, stopped) = channel();
             self.go_on.push(go_on);
+            let records = plan.records / count + u64::from(number < plan.records % count);
             let writer = Writer {
                 producer,
                 voice,
                 topic: plan.topic.clone(),
-                records: plan.records / count + u64::from(number < plan.records % count),
+                records,
+                trickles_from: records - (plan.held_back / count).min(records),
+                released: self.released.clone(),
                 every: Duration::from_secs_f64(count as f64 / plan.rate),
                 stopped,
                 patience: plan.patience,
@@ -199,6 +209,11 @@ impl Traffic {
 
     pub fn is_producing(&self) -> bool {
         self.producers.iter().any(|p| !p.is_finished())
+    }
+
+    /// The records that were held back may come as fast as the others.
+    pub fn release(&self) {
+        self.released.store(true, Relaxed);
     }
 
     /// Ends the stream early; what was sent is still judged.
@@ -240,6 +255,8 @@ struct Writer {
     voice: Arc<Voice>,
     topic: String,
     records: u64,
+    trickles_from: u64,
+    released: Arc<AtomicBool>,
     /// Time between two records.
     every: Duration,
     stopped: Receiver<()>,
@@ -251,6 +268,9 @@ impl Writer {
         let mut sent = 0;
         let mut begin = Instant::now();
         'stream: for seq in 0..self.records {
+            if seq >= self.trickles_from && !self.released.load(Relaxed) {
+                begin += TRICKLE.saturating_sub(self.every);
+            }
             let due = begin + Duration::from_secs_f64(self.every.as_secs_f64() * seq as f64);
             loop {
                 let early = due.saturating_duration_since(Instant::now());

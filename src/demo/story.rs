@@ -25,6 +25,8 @@ const AT_LEAST: f64 = 4.0;
 /// When the operator acts, as a part of the stream.
 const PREPARE_AT: f64 = 0.2;
 const SWITCH_AT: f64 = 0.4;
+/// What is left for after the switch, as a part of the stream.
+const HELD_BACK: f64 = 0.4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What happens in mid-stream.
@@ -89,6 +91,7 @@ pub fn stream(stage: &Stage, bootstrap: &str, scheme: Scheme, records: u64, cuto
         group: stage.group.clone(),
         rate,
         records,
+        held_back: (records as f64 * HELD_BACK) as u64,
         properties: Vec::new(),
         shared_topic: false,
         patience: Duration::from_secs(30),
@@ -110,7 +113,12 @@ pub fn stream(stage: &Stage, bootstrap: &str, scheme: Scheme, records: u64, cuto
         if let Some((_, prepare)) = acts.next_if(|(part, _)| sent as f64 >= records as f64 * part) {
             let act = if prepare { cutover.prepare(scheme.name()) } else { cutover.switch(scheme.name()) };
             match act {
-                Ok(text) => progress.say(&text),
+                Ok(text) => {
+                    progress.say(&text);
+                    if acts.peek().is_none() {
+                        traffic.release();
+                    }
+                }
                 Err(error) => {
                     traffic.stop_producing();
                     failed = Some(error);

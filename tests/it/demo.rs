@@ -33,6 +33,7 @@ fn plan(bootstrap: String, records: u64) -> Plan {
         group: "readers".into(),
         rate: 5000.0,
         records,
+        held_back: 0,
         properties: Vec::new(),
         shared_topic: false,
         patience: Duration::from_secs(60),

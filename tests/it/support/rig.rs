@@ -1,9 +1,12 @@
 //! The two clusters that tests/run started.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use kafka_cutover::audit::admin::Admin;
 use kafka_cutover::ids::Side;
+
+use super::PATIENCE;
 
 pub struct Rig {
     /// Where tests/run keeps its clusters, and stops all that it finds there at its end.
@@ -62,5 +65,13 @@ impl Rig {
     /// A topic on the source only, as before any migration.
     pub fn create(&self, topic: &str, partitions: i32) {
         self.admin(Side::Source).create(topic, partitions).expect("a topic on the source");
+        // Each broker hears of it in its own time, and a client that asks one too early is told that there is none.
+        let deadline = Instant::now() + PATIENCE;
+        for broker in self.bootstrap(Side::Source).split(',') {
+            let admin = Admin::new(broker, &[]).expect("an admin client");
+            while admin.partitions(topic).expect("metadata") != usize::try_from(partitions).ok() {
+                assert!(Instant::now() < deadline, "{broker} never hears of {topic}");
+            }
+        }
     }
 }
