@@ -24,6 +24,7 @@ const PRODUCERS: [(&str, &str, &[&str]); 7] = [
 ];
 
 #[test]
+#[ignore = "minutes long: tests/run --full"]
 fn one_cutover_under_every_client() {
     let rig = Rig::connect();
     let topic = unique("every-client");
