@@ -1,36 +1,37 @@
 //! Fetch (1), v4 to v18: one client fetch over many brokers and two sides. Pure; the driver is `connection::fetch`.
 //!
 //! Per broker there is one standing fetch, which may outlive the client's: what it brings is kept for the client's next
-//! one. Whatever arrives is cut and translated by the map that holds when it is delivered (DESIGN.md section 3). Always
-//! sessionless, every requested partition in every answer, epoch -1 (PROTOCOL.md rules 8, 10 to 15).
+//! one. While a partition is known to have more, that is read ahead on a lane of its own, so that a client with one
+//! virtual node finds it here when it asks, as it would with a fetch in flight to each of many brokers. Whatever arrives
+//! is cut and translated by the map that holds when it is delivered (DESIGN.md section 3). Always sessionless, every
+//! requested partition in every answer, epoch -1 (PROTOCOL.md rules 8, 10 to 15).
 
+mod ends;
 mod lanes;
+mod patience;
+mod plan;
 
-pub use lanes::{LaneKey, Lanes, Question};
+pub use lanes::{LaneKey, LaneKind, Lanes, Question};
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use self::lanes::{Asked, Key, MANY_ENDS};
+use self::ends::{delivered_ends, hear_ends};
+use self::lanes::{Asked, Key};
 use super::Context;
 use crate::error::{code, is_stale_topology};
-use crate::ids::{NO_EPOCH, NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
+use crate::ids::{NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
 use crate::offsets::{Place, Verdict, judge_probe};
 use crate::routing::PartitionState;
 use crate::wire::batch;
-use crate::wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionFetched, TopicFetched};
+use crate::wire::fetch::{FetchRequest, FetchResponse, FetchTopic, PartitionFetched, TopicFetched};
 use crate::wire::records::Records;
 use crate::wire::rewrite;
 
-/// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
-const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// After an error a partition is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A partition without a leader is looked at again after this, also in a long poll.
-const ELECTION: Duration = Duration::from_millis(250);
 const READ_COMMITTED: i8 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
@@ -52,11 +53,11 @@ struct Wanted {
     v: VOffset,
     max_bytes: i32,
     got: Option<Got>,
-    /// The partition is to be read alone: it came back empty below the end of a closed segment.
-    probe: bool,
+    /// A broker has answered for this place since this fetch came.
+    answered: bool,
+    /// It was read on the lane for what lies there already, and had nothing.
+    caught_up: bool,
     not_before: Option<Instant>,
-    /// A broker found this place out of range, and is asked where its log begins.
-    lost_at: Option<Place>,
 }
 
 struct Got {
@@ -64,6 +65,8 @@ struct Got {
     /// Where it came from: still right if the snapshot has changed meanwhile?
     place: Option<Place>,
     next: VOffset,
+    /// The broker has more behind it that the client may see.
+    more: bool,
 }
 
 /// One client fetch in progress.
@@ -72,8 +75,12 @@ pub struct Gather {
     version: i16,
     wanted: Vec<Wanted>,
     places: HashMap<Key, usize>,
+    /// Of records in `wanted`.
+    bytes: usize,
+    since: Instant,
     deadline: Instant,
-    throttle_ms: i32,
+    /// Since when there is enough for an answer.
+    enough_since: Option<Instant>,
     snapshot: u64,
     refused: Option<i16>,
     questions: Vec<Question>,
@@ -103,7 +110,7 @@ impl Gather {
                 let key = (name.clone().unwrap_or_else(|| "".into()), partition.index);
                 let v = Virtual(partition.fetch_offset);
                 let max_bytes = partition.max_bytes;
-                wanted.push(Wanted { at, key, v, max_bytes, got, probe: false, not_before: None, lost_at: None });
+                wanted.push(Wanted { at, key, v, max_bytes, got, answered: false, caught_up: false, not_before: None });
             }
         }
         // Sessions are never given, so any but a new one is unknown. Replicas are not served.
@@ -118,8 +125,20 @@ impl Gather {
         for (i, w) in wanted.iter().enumerate() {
             places.entry(w.key.clone()).or_insert(i);
         }
-        let deadline = cx.now + wait;
-        Self { request, version, wanted, places, deadline, throttle_ms: 0, snapshot, refused, questions: vec![] }
+        let (deadline, questions) = (cx.now + wait, vec![]);
+        Self {
+            request,
+            version,
+            wanted,
+            places,
+            bytes: 0,
+            since: cx.now,
+            deadline,
+            enough_since: None,
+            snapshot,
+            refused,
+            questions,
+        }
     }
 
     /// To be asked now, besides what `step` sends.
@@ -137,54 +156,70 @@ impl Gather {
             self.snapshot = cx.partitions.version;
             self.check_again(cx);
         }
+        self.take_parked(cx, lanes);
         for (key, asked, answer) in lanes.take_ready() {
             self.absorb(cx, lanes, key, &asked, answer);
         }
         for (question, log_start) in lanes.take_starts() {
-            self.hear(cx, question, log_start);
+            self.hear(cx, lanes, question, log_start);
         }
-        if self.is_complete(cx) {
-            return (vec![], Next::Answer(self.answer(cx, lanes)));
+        let mut sends = self.plan(cx, lanes, false);
+        match self.verdict(cx, lanes) {
+            Some(until) => (sends, Next::Wait(until)),
+            None => {
+                let answer = self.answer(cx, lanes);
+                if self.bytes > 0 {
+                    // What the client will ask for next, unless it says otherwise.
+                    sends.extend(self.plan(cx, lanes, true));
+                }
+                (sends, Next::Answer(answer))
+            }
         }
-        let sends = self.plan(cx, lanes);
-        let retry = self.wanted.iter().filter(|w| w.got.is_none()).filter_map(|w| w.not_before);
-        let until = retry.filter(|at| *at > cx.now).min().map_or(self.deadline, |at| at.min(self.deadline));
-        (sends, Next::Wait(until))
     }
 
-    fn is_complete(&self, cx: &Context<'_>) -> bool {
-        if cx.now >= self.deadline || self.wanted.is_empty() {
-            return true;
+    fn is_full(&self) -> bool {
+        self.bytes >= usize::try_from(self.request.max_bytes).unwrap_or(0).max(1)
+    }
+
+    /// What was read ahead.
+    fn take_parked(&mut self, cx: &Context<'_>, lanes: &mut Lanes) {
+        if !lanes.has_parked() {
+            return;
         }
-        let got = self.wanted.iter().filter_map(|w| w.got.as_ref());
-        let mut bytes = 0;
-        for got in got {
-            if got.answer.error_code != code::NONE {
-                return true;
+        for i in 0..self.wanted.len() {
+            let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none()) else { continue };
+            if self.is_full() {
+                return;
             }
-            bytes += got.answer.records.len();
+            let Some(parked) = lanes.unpark(&wanted.key) else { continue };
+            // Of another isolation, aborted records may be among them.
+            if parked.isolation == self.request.isolation_level {
+                self.take(cx, lanes, parked.lane, i, parked.native, parked.answer, false);
+            }
         }
-        let least = usize::try_from(self.request.min_bytes).unwrap_or(0);
-        bytes > 0 && bytes >= least || least == 0 && self.wanted.iter().all(|w| w.got.is_some())
     }
 
     /// The snapshot is another one: what was fetched under the old one counts only if it reads the same under this.
     fn check_again(&mut self, cx: &Context<'_>) {
         for wanted in &mut self.wanted {
-            let Some(Got { place: Some(was), next, .. }) = &wanted.got else { continue };
+            let Some(Got { place: Some(was), next, answer, .. }) = &wanted.got else { continue };
             let Some(state) = cx.partitions.get(&wanted.key.0, wanted.key.1) else { continue };
             let now = state.map.locate(was.at());
             let same = (now.side, now.native, now.delta) == (was.side, was.native, was.delta);
             let inside =
                 now.virtual_end.is_none_or(|end| *next <= end) && (!state.held || *next <= state.live.visible());
             if !same || !inside {
+                self.bytes -= answer.records.len();
                 wanted.got = None;
             }
+        }
+        if self.bytes == 0 {
+            self.enough_since = None;
         }
     }
 
     /// Where a partition is to be read now.
-    fn route(&self, cx: &Context<'_>, wanted: &Wanted) -> Route {
+    fn route(&self, cx: &Context<'_>, lanes: &Lanes, wanted: &Wanted) -> Route {
         let (topic, index) = &wanted.key;
         let (side, place) = match cx.partitions.get(topic, *index) {
             Some(state) => {
@@ -207,7 +242,11 @@ impl Gather {
             return Route::Error(unknown_topic(self.version));
         }
         match cx.topology.leader(side, topic, *index) {
-            Some(leader) => Route::To(LaneKey { side, node: leader.leader, probe: wanted.probe }, place),
+            Some(leader) => {
+                let probe = place.end.is_some() && lanes.probes.contains(&wanted.key);
+                let kind = if probe { LaneKind::Probe } else { LaneKind::Standing };
+                Route::To(LaneKey { side, node: leader.leader, kind }, place)
+            }
             None => {
                 cx.shared.refresh(side);
                 Route::Leaderless
@@ -227,97 +266,6 @@ impl Gather {
         place
     }
 
-    fn plan(&mut self, cx: &Context<'_>, lanes: &mut Lanes) -> Vec<Send> {
-        let mut by_lane: Vec<(LaneKey, Vec<(usize, Place)>)> = Vec::new();
-        for i in 0..self.wanted.len() {
-            let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none() && w.lost_at.is_none()) else { continue };
-            if wanted.not_before.is_some_and(|at| at > cx.now) {
-                continue;
-            }
-            match self.route(cx, wanted) {
-                Route::To(key, place) => match by_lane.iter_mut().find(|(k, _)| *k == key) {
-                    // One partition alone in a probe; the others have their turn after it.
-                    Some(_) if key.probe => {}
-                    Some((_, parts)) => parts.push((i, place)),
-                    None => by_lane.push((key, vec![(i, place)])),
-                },
-                Route::Frozen => {}
-                Route::Leaderless => {
-                    if let Some(wanted) = self.wanted.get_mut(i) {
-                        wanted.not_before = Some(cx.now + ELECTION);
-                    }
-                }
-                Route::Error(error) => {
-                    if let Some(wanted) = self.wanted.get_mut(i) {
-                        wanted.got = Some(Got::error(wanted.key.1, error));
-                        wanted.not_before = None;
-                    }
-                }
-            }
-        }
-        let spread = i32::try_from(by_lane.len().max(1)).unwrap_or(i32::MAX);
-        let remaining = self.deadline.saturating_duration_since(cx.now).min(LONGEST_POLL);
-        let mut sends = Vec::new();
-        for (key, parts) in by_lane {
-            if !lanes.is_idle(&key) {
-                continue;
-            }
-            let (request, asked) = self.request_for(cx, key, &parts, spread, remaining);
-            lanes.busy(key, asked);
-            sends.push(Send { key, request });
-        }
-        sends
-    }
-
-    fn request_for(
-        &self,
-        cx: &Context<'_>,
-        key: LaneKey,
-        parts: &[(usize, Place)],
-        spread: i32,
-        remaining: Duration,
-    ) -> (FetchRequest, Asked) {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut asked = Asked { isolation: self.request.isolation_level, ..Asked::default() };
-        for (i, place) in parts {
-            let Some(wanted) = self.wanted.get(*i) else { continue };
-            let (name, index) = &wanted.key;
-            let epoch = cx.topology.leader(key.side, name, *index).map_or(NO_EPOCH, |l| l.epoch);
-            let partition = FetchPartition {
-                index: *index,
-                current_leader_epoch: epoch,
-                fetch_offset: place.native.0,
-                last_fetched_epoch: NO_EPOCH,
-                log_start_offset: -1,
-                max_bytes: wanted.max_bytes,
-            };
-            asked.parts.insert(wanted.key.clone(), place.native);
-            match topics.last_mut().filter(|t| *t.name == **name) {
-                Some(topic) => topic.partitions.push(partition),
-                None => {
-                    let id = cx.topology.topic(key.side, name).map_or(Uuid::nil(), |t| t.id);
-                    asked.names.insert(id, name.clone());
-                    let name = kafka_protocol::protocol::StrBytes::from_string(name.to_string());
-                    topics.push(FetchTopic { name, id, partitions: vec![partition] });
-                }
-            }
-        }
-        let alone = spread == 1;
-        let request = FetchRequest {
-            replica_id: crate::ids::CONSUMER,
-            max_wait_ms: if key.probe { 0 } else { i32::try_from(remaining.as_millis()).unwrap_or(0) },
-            min_bytes: if alone { self.request.min_bytes.max(1) } else { 1 },
-            max_bytes: (self.request.max_bytes / spread).max(1),
-            isolation_level: if key.probe { 0 } else { self.request.isolation_level },
-            session_id: 0,
-            session_epoch: -1,
-            topics,
-            forgotten: vec![],
-            rack_id: Default::default(),
-        };
-        (request, asked)
-    }
-
     fn absorb(
         &mut self,
         cx: &Context<'_>,
@@ -333,26 +281,19 @@ impl Gather {
             }
             return;
         };
-        self.throttle_ms = self.throttle_ms.max(answer.throttle_time_ms);
-        if lanes.ends.len() > MANY_ENDS {
-            lanes.ends.clear();
-        }
-        for topic in answer.topics {
-            let name = match self.version {
-                13.. => asked.names.get(&topic.id).cloned(),
-                _ => Some(TopicName::from(topic.name.as_str())),
-            };
-            let Some(name) = name else { continue };
-            for partition in topic.partitions {
-                let part = (name.clone(), partition.index);
-                let Some(native) = asked.parts.get(&part).copied() else { continue };
+        lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
+        let crowded = answer.topics.iter().flat_map(|t| &t.partitions).any(|p| !p.records.is_empty());
+        for (part, native, partition) in asked.parts_of(answer) {
+            hear_ends(cx, key.side, &part, &partition);
+            let probe = key.kind == LaneKind::Probe;
+            let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
+            match self.places.get(&part).copied().filter(open) {
                 // Stale isolation: aborted records may be among them.
-                if !key.probe && asked.isolation != self.request.isolation_level {
-                    continue;
+                Some(i) if probe || !self.is_full() && asked.isolation == self.request.isolation_level => {
+                    self.take(cx, lanes, key, i, native, partition, crowded);
                 }
-                let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
-                let Some(i) = self.places.get(&part).copied().filter(open) else { continue };
-                self.take(cx, lanes, key, i, native, partition);
+                _ if !probe => lanes.keep(part, key, native, asked.isolation, partition, cx.now),
+                _ => {}
             }
         }
     }
@@ -366,24 +307,22 @@ impl Gather {
         i: usize,
         native: NOffset,
         mut answer: PartitionFetched,
+        crowded: bool,
     ) {
         let Some(wanted) = self.wanted.get(i) else { return };
         let state = cx.partitions.get(&wanted.key.0, wanted.key.1);
-        if let Some(state) = state {
-            let last_stable = answer.last_stable_offset.max(-1);
-            state.live.heard(key.side, answer.high_watermark, last_stable, answer.log_start_offset);
-        }
         // Cut and translated by the map that holds now: an answer to another place than today's is dropped.
-        let Route::To(now, place) = self.route(cx, wanted) else { return };
+        let Route::To(now, place) = self.route(cx, lanes, wanted) else { return };
         if (now.side, place.native) != (key.side, native) {
             return;
         }
         let committed = self.request.isolation_level == READ_COMMITTED;
         let Some(wanted) = self.wanted.get_mut(i) else { return };
+        wanted.answered = true;
         match answer.error_code {
             code::NONE => {}
             code::OFFSET_OUT_OF_RANGE => {
-                self.questions.extend(out_of_range(cx, state, wanted, place, now.node));
+                self.questions.extend(out_of_range(cx, lanes, state, wanted, place, now.node));
                 return;
             }
             error if is_stale_topology(error) => {
@@ -409,11 +348,12 @@ impl Gather {
             (None, frozen) => frozen,
         };
         let records = std::mem::take(&mut answer.records).into_bytes();
-        if let (true, Some(state), Some(end)) = (key.probe, state, place.end) {
+        if key.kind == LaneKind::Probe {
+            lanes.probes.remove(&wanted.key);
+            let (Some(state), Some(end)) = (state, place.end) else { return };
             let first = batch::batches(&records).flatten().map(|(_, head)| head).find(|h| h.next_offset() > native.0);
             let first = first.map(|h| Native(h.base_offset.max(native.0)));
             let (hw, lso) = (Native(answer.high_watermark), Native(answer.last_stable_offset));
-            wanted.probe = false;
             match judge_probe(&place, end, hw, lso, committed, first) {
                 Verdict::Exhausted => {
                     state.live.verdicts().prove(place.segment, native, committed);
@@ -438,39 +378,40 @@ impl Gather {
         };
         let fetched_ends = (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset);
         if state.is_none() {
-            lanes.ends.insert(wanted.key.clone(), fetched_ends);
+            lanes.told_ends(&wanted.key, fetched_ends);
         }
+        let readable = if committed { answer.last_stable_offset } else { answer.high_watermark };
         if rebased.is_empty() {
-            let below_end = place.end.is_some_and(|end| place.native < end);
-            wanted.probe = below_end && answer.high_watermark >= place.end.map_or(0, |e| e.0);
-            if end.is_none() && self.request.min_bytes <= 0 {
-                wanted.got = Some(Got {
-                    answer: PartitionFetched::empty(wanted.key.1, code::NONE),
-                    place: None,
-                    next: wanted.v,
-                });
+            wanted.caught_up = key.kind == LaneKind::Ahead;
+            // Others have used up the budget of that request, or there is nothing.
+            lanes.served(&wanted.key, native, crowded && native.0 < readable, cx.now);
+            if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
+                lanes.probes.insert(wanted.key.clone());
             }
             return;
         }
+        let more = !rebased.cut && rebased.next.is_some_and(|next| next < readable);
         let next = Virtual(rebased.next.unwrap_or(native.0).saturating_add(place.delta));
         for (_, first_offset) in answer.aborted.iter_mut().flatten() {
             *first_offset = first_offset.saturating_add(place.delta);
         }
         answer.records = Records::Many(rebased.pieces);
-        wanted.got = Some(Got { answer, place: state.is_some().then_some(Place { native, ..place }), next });
+        self.bytes += answer.records.len();
+        wanted.got = Some(Got { answer, place: state.is_some().then_some(Place { native, ..place }), next, more });
     }
 
     /// Where a log begins, of which a broker said that a place is out of its range.
-    fn hear(&mut self, cx: &Context<'_>, question: Question, log_start: Option<NOffset>) {
+    fn hear(&mut self, cx: &Context<'_>, lanes: &mut Lanes, question: Question, log_start: Option<NOffset>) {
         let Question { side, topic, partition, .. } = question;
         let Some(state) = cx.partitions.get(&topic, partition) else { return };
         if let Some(start) = log_start {
             state.live.heard(side, -1, -1, start.0);
         }
         let key = (topic, partition);
-        let lost = |w: &&mut Wanted| w.key == key && w.lost_at.is_some_and(|p| p.side == side);
-        let Some(wanted) = self.wanted.iter_mut().find(lost) else { return };
-        let Some(place) = wanted.lost_at.take() else { return };
+        let Some((v, place)) = lanes.out_of_range.remove(&key).filter(|(_, place)| place.side == side) else { return };
+        // A client that asks for another place by now does not want to know.
+        let same = |w: &&mut Wanted| w.v == v && w.got.is_none();
+        let Some(wanted) = self.places.get(&key).and_then(|i| self.wanted.get_mut(*i)).filter(same) else { return };
         // By the map that holds now: if it says otherwise, the partition is read anew.
         let now = state.map.locate(place.at());
         match log_start {
@@ -483,7 +424,7 @@ impl Gather {
     }
 
     /// Everything that was asked for, in the order of the request, with the ends of this moment.
-    fn answer(&mut self, cx: &Context<'_>, lanes: &Lanes) -> FetchResponse {
+    fn answer(&mut self, cx: &Context<'_>, lanes: &mut Lanes) -> FetchResponse {
         let topics = self.request.topics.iter();
         let empty = |t: &FetchTopic| TopicFetched {
             name: t.name.clone(),
@@ -491,59 +432,82 @@ impl Gather {
             partitions: Vec::with_capacity(t.partitions.len()),
         };
         let mut topics: Vec<TopicFetched> = topics.map(empty).collect();
-        for wanted in &mut self.wanted {
-            let (name, index) = &wanted.key;
-            let state = cx.partitions.get(name, *index);
-            let (mut answer, next) = match wanted.got.take() {
-                Some(got) => (got.answer, got.next),
-                None => (PartitionFetched::empty(*index, code::NONE), wanted.v),
+        for i in 0..self.wanted.len() {
+            let Some(got) = self.wanted.get_mut(i).map(|w| w.got.take()) else { continue };
+            let Some(wanted) = self.wanted.get(i) else { continue };
+            let key = wanted.key.clone();
+            let state = cx.partitions.get(&key.0, key.1);
+            let mut next = None;
+            let mut answer = match got {
+                None => {
+                    let mut answer = PartitionFetched::empty(key.1, code::NONE);
+                    match state {
+                        Some(state) => self.untouched_ends(state, lanes, wanted, &mut answer),
+                        None => {
+                            let known = lanes.ends.get(&key).copied();
+                            (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset) =
+                                known.unwrap_or((-1, -1, -1));
+                        }
+                    }
+                    answer
+                }
+                Some(got) if got.answer.error_code == code::NONE => {
+                    let mut answer = got.answer;
+                    let delta = got.place.map_or(0, |place| place.delta);
+                    lanes.served(&key, Native(got.next.0.saturating_sub(delta)), got.more, cx.now);
+                    if let Some(state) = state {
+                        delivered_ends(state, got.next, &mut answer);
+                    }
+                    next = Some(got.next);
+                    answer
+                }
+                Some(got) => got.answer,
             };
             answer.preferred_read_replica = -1;
-            if answer.error_code == code::NONE {
-                match state {
-                    Some(state) => tracked_ends(state, next, &mut answer),
-                    None if answer.records.is_empty() => {
-                        let known = lanes.ends.get(&wanted.key).copied();
-                        (answer.high_watermark, answer.last_stable_offset, answer.log_start_offset) =
-                            known.unwrap_or((-1, -1, -1));
-                    }
-                    None => {}
+            let error = answer.error_code;
+            if let Some(wanted) = self.wanted.get_mut(i) {
+                wanted.v = next.unwrap_or(wanted.v);
+                wanted.answered = false;
+                wanted.caught_up = false;
+                // What has failed is not asked for again before the client does.
+                wanted.got = (error != code::NONE).then(|| Got::error(key.1, error));
+                if let Some(topic) = topics.get_mut(wanted.at.0) {
+                    topic.partitions.push(answer);
                 }
             }
-            if let Some(topic) = topics.get_mut(wanted.at.0) {
-                topic.partitions.push(answer);
-            }
         }
-        FetchResponse { throttle_time_ms: self.throttle_ms, error_code: code::NONE, session_id: 0, topics }
+        let throttle_time_ms = std::mem::take(&mut lanes.throttle_ms);
+        FetchResponse { throttle_time_ms, error_code: code::NONE, session_id: 0, topics }
     }
 }
 
 impl Got {
     fn error(index: i32, error: i16) -> Self {
-        Self { answer: PartitionFetched::empty(index, error), place: None, next: Virtual(0) }
+        Self { answer: PartitionFetched::empty(index, error), place: None, next: Virtual(0), more: false }
     }
 }
 
-/// The virtual ends; what is shown here counts as shown when a seal freezes the end.
-fn tracked_ends(state: &PartitionState, next: VOffset, answer: &mut PartitionFetched) {
-    let live = &state.live;
-    let mut high_watermark = state.map.high_watermark(live.high_watermarks()).max(next);
-    let mut last_stable = state.map.last_stable(live.last_stables()).max(Virtual(0)).min(high_watermark);
-    if state.held {
-        let visible = live.visible();
-        high_watermark = high_watermark.min(visible);
-        last_stable = last_stable.min(visible);
-    } else {
-        live.show(high_watermark);
+/// What came while nobody waits for it: kept for the client's next fetch, as far as there is room.
+pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
+    for (key, asked, answer) in lanes.take_ready() {
+        let Some(answer) = answer.filter(|a| a.error_code == code::NONE) else {
+            cx.shared.refresh(key.side);
+            continue;
+        };
+        lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
+        for (part, native, partition) in asked.parts_of(answer) {
+            hear_ends(cx, key.side, &part, &partition);
+            if key.kind != LaneKind::Probe {
+                lanes.keep(part, key, native, asked.isolation, partition, cx.now);
+            }
+        }
     }
-    answer.high_watermark = high_watermark.0;
-    answer.last_stable_offset = last_stable.0;
-    answer.log_start_offset = state.map.virtual_log_start(live.log_starts()).0;
 }
 
 /// OFFSET_OUT_OF_RANGE of one side is never passed on unexamined (PROTOCOL.md rule 14). What has to be asked about it.
 fn out_of_range(
     cx: &Context<'_>,
+    lanes: &mut Lanes,
     state: Option<&PartitionState>,
     wanted: &mut Wanted,
     place: Place,
@@ -558,7 +522,7 @@ fn out_of_range(
         wanted.not_before = Some(cx.now + PAUSE);
         return None;
     }
-    wanted.lost_at = Some(place);
+    lanes.out_of_range.insert(wanted.key.clone(), (wanted.v, place));
     Some(Question { side: place.side, node, topic, partition })
 }
 

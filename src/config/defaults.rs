@@ -66,6 +66,8 @@ impl Default for Limits {
             in_flight_requests: 100,
             in_flight_bytes_per_connection: ByteSize::mib(200),
             in_flight_bytes: ByteSize::gib(1),
+            read_ahead_bytes_per_connection: ByteSize::mib(16),
+            read_ahead_bytes: ByteSize::mib(256),
         }
     }
 }

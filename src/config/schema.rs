@@ -124,6 +124,12 @@ pub struct Limits {
     /// Bytes held for all connections.
     #[schemars(with = "String")]
     pub in_flight_bytes: ByteSize,
+    /// Bytes fetched for one consumer's connection before it asks for them; 0: none.
+    #[schemars(with = "String")]
+    pub read_ahead_bytes_per_connection: ByteSize,
+    /// The same for all connections.
+    #[schemars(with = "String")]
+    pub read_ahead_bytes: ByteSize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -13,9 +13,10 @@ use tokio::time::sleep_until;
 
 use super::driver::Reply;
 use super::session::Session;
-use crate::api::fetch::{Gather, LaneKey, Lanes, Next, Question};
+use crate::api::fetch::{Gather, LaneKey, Lanes, Next, Question, settle};
 use crate::error::code;
 use crate::ids::{CONSUMER, EARLIEST, NOffset, Native};
+use crate::routing::Shared;
 use crate::upstream::{Lane, Lost, Node, Outgoing};
 use crate::wire::chain::ChainWriter;
 use crate::wire::fetch::{FetchRequest, FetchResponse};
@@ -25,12 +26,18 @@ use crate::wire::{decode, encode};
 const FETCH: i16 = 1;
 
 /// What outlives one fetch of this client.
-#[derive(Default)]
 pub struct Standing {
     lanes: Rc<RefCell<Lanes>>,
     arrived: Rc<Notify>,
     /// Pipelined fetches have their turn one after another, as on a broker.
     turn: Rc<Mutex<()>>,
+}
+
+impl Standing {
+    pub fn new(shared: &Shared) -> Self {
+        let lanes = Rc::new(RefCell::new(Lanes::new(shared.read_ahead.clone())));
+        Self { lanes, arrived: Rc::default(), turn: Rc::default() }
+    }
 }
 
 pub async fn run(session: Rc<Session>, head: RequestHead, request: FetchRequest) -> Reply {
@@ -66,18 +73,22 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: FetchRequest)
     }
 }
 
-fn send_on(session: &Session, head: &RequestHead, key: LaneKey, request: &FetchRequest) {
+fn send_on(session: &Rc<Session>, head: &RequestHead, key: LaneKey, request: &FetchRequest) {
     let version = head.api_version;
     let mut out = ChainWriter::new();
     request.encode(version, &mut out);
     let (lanes, arrived) = (session.fetch.lanes.clone(), session.fetch.arrived.clone());
-    let shared = session.shared.clone();
+    let (shared, turn) = (session.shared.clone(), session.fetch.turn.clone());
+    let client = Rc::downgrade(session);
     let completion = move |outcome: Result<Bytes, Lost>| {
         if let Err(lost) = &outcome {
             shared.metrics.lost(key.side, lost);
         }
         let answer = outcome.ok().and_then(|body| FetchResponse::decode(body, version).ok());
         lanes.borrow_mut().arrived(key, answer);
+        if let (Ok(_), Some(client)) = (turn.try_lock(), client.upgrade()) {
+            settle(&client.context(version), &mut lanes.borrow_mut());
+        }
         arrived.notify_one();
     };
     match out.finish() {

@@ -30,7 +30,8 @@ impl Session {
     pub fn new(shared: Arc<Shared>, nodes: Arc<Nodes>, peer: SocketAddr) -> Rc<Self> {
         let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config)));
         let client = shared.next_client();
-        Rc::new(Self { shared, nodes, peer, client, pool, fetch: Default::default(), broken: Cell::new(false) })
+        let fetch = super::fetch::Standing::new(&shared);
+        Rc::new(Self { shared, nodes, peer, client, pool, fetch, broken: Cell::new(false) })
     }
 
     /// The snapshots of this moment.

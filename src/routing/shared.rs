@@ -38,6 +38,7 @@ pub struct Shared {
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub in_flight: InFlight,
+    pub read_ahead: Arc<ReadAhead>,
     pub alarms: Alarms,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
@@ -63,6 +64,10 @@ impl Shared {
     ) -> Self {
         let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
         let in_flight = InFlight { bytes: AtomicUsize::new(0), limit };
+        let read_ahead = Arc::new(ReadAhead::new(
+            usize::try_from(config.limits.read_ahead_bytes.as_u64()).unwrap_or(usize::MAX),
+            usize::try_from(config.limits.read_ahead_bytes_per_connection.as_u64()).unwrap_or(usize::MAX),
+        ));
         Self {
             config,
             cluster,
@@ -77,6 +82,7 @@ impl Shared {
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
             in_flight,
+            read_ahead,
             alarms: Alarms::default(),
             metrics,
             winding_down: CancellationToken::new(),
@@ -170,6 +176,34 @@ impl InFlight {
 
     pub fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= self.limit
+    }
+}
+
+/// Bytes that were read for consumers before they asked, for all connections together (`limits.read_ahead_bytes`).
+#[derive(Debug)]
+pub struct ReadAhead {
+    bytes: AtomicUsize,
+    limit: usize,
+    pub per_connection: usize,
+}
+
+impl ReadAhead {
+    pub fn new(limit: usize, per_connection: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), limit, per_connection }
+    }
+
+    /// False if there is no room: nothing was taken then.
+    pub fn take(&self, bytes: usize) -> bool {
+        let fits = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.bytes.load(Ordering::Relaxed))
     }
 }
 

@@ -69,8 +69,15 @@ pub struct Journal {
 #[derive(Debug)]
 struct Place {
     dir: PathBuf,
-    /// Held, never read: closing it frees the directory.
-    _lock: File,
+    /// Held, never read.
+    lock: File,
+}
+
+impl Drop for Place {
+    /// Closing the file would not do: a child that was forked and has not begun its program yet holds it, too.
+    fn drop(&mut self) {
+        drop(self.lock.unlock());
+    }
 }
 
 impl Journal {
@@ -93,7 +100,7 @@ impl Journal {
         let state = fold(&read.records, &path)?;
         let file = open_for_append(&path, read.whole).map_err(io_error("write", &path))?;
         sync_dir(dir).map_err(io_error("sync", dir))?;
-        let place = Some(Place { dir: dir.to_owned(), _lock: lock });
+        let place = Some(Place { dir: dir.to_owned(), lock });
         Ok((Journal { file: Box::new(file), place, poisoned: false }, state))
     }
 

@@ -17,6 +17,8 @@ pub enum Lane {
     Produce,
     /// One long poll at a time.
     Fetch,
+    /// Reads of what lies there already.
+    FetchAhead,
     /// Short reads: probes of a closed segment's tail.
     Probe,
     /// JoinGroup and SyncGroup.

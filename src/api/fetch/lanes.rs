@@ -1,25 +1,46 @@
-//! The upstream connections of one client that carry fetches, and what stands on each: kept from fetch to fetch.
+//! The upstream connections of one client that carry fetches, and what stands on each: kept from fetch to fetch. What a
+//! broker has sent and the client has not asked for yet is parked here, partition by partition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::ids::{NOffset, NodeId, Side, TopicName};
+use crate::error::code;
+use crate::ids::{NOffset, NodeId, Side, TopicName, VOffset};
+use crate::offsets::Place;
+use crate::routing::shared::ReadAhead;
 use crate::upstream::Lane;
-use crate::wire::fetch::FetchResponse;
+use crate::wire::fetch::{FetchResponse, PartitionFetched};
 
 /// An upstream connection of this client that carries fetches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct LaneKey {
     pub side: Side,
     pub node: NodeId,
-    /// A probe asks for one partition alone.
-    pub probe: bool,
+    pub kind: LaneKind,
+}
+
+/// A broker serves one request of a connection at a time, so what is answered at once does not stand behind a long poll.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum LaneKind {
+    /// The long poll.
+    Standing,
+    /// What lies there already: answered at once.
+    Ahead,
+    /// One partition alone, answered at once.
+    Probe,
 }
 
 impl LaneKey {
     pub fn lane(self) -> Lane {
-        if self.probe { Lane::Probe } else { Lane::Fetch }
+        match self.kind {
+            LaneKind::Standing => Lane::Fetch,
+            LaneKind::Ahead => Lane::FetchAhead,
+            LaneKind::Probe => Lane::Probe,
+        }
     }
 }
 
@@ -35,12 +56,32 @@ pub struct Question {
 pub(super) type Key = (TopicName, i32);
 
 /// What was asked on a lane: native offsets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Asked {
     pub(super) parts: HashMap<Key, NOffset>,
     /// Topic ids of that side, for answers that carry only those.
     pub(super) names: HashMap<Uuid, TopicName>,
     pub(super) isolation: i8,
+    pub(super) sent: Instant,
+    /// When the broker answers at the latest, with or without records.
+    pub(super) until: Instant,
+}
+
+impl Asked {
+    /// What of an answer was asked for, with the place that was asked.
+    pub(super) fn parts_of(&self, answer: FetchResponse) -> impl Iterator<Item = (Key, NOffset, PartitionFetched)> {
+        answer.topics.into_iter().flat_map(move |topic| {
+            let name = match topic.id.is_nil() {
+                true => Some(TopicName::from(topic.name.as_str())),
+                false => self.names.get(&topic.id).cloned(),
+            };
+            topic.partitions.into_iter().filter_map(move |partition| {
+                let key = (name.clone()?, partition.index);
+                let native = self.parts.get(&key).copied()?;
+                Some((key, native, partition))
+            })
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -51,19 +92,159 @@ enum LaneState {
     Ready(Asked, Option<FetchResponse>),
 }
 
+/// Records of one partition that have arrived before the client asked for them: as the broker sent them, in one piece
+/// with their list of aborted transactions.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) lane: LaneKey,
+    pub(super) native: NOffset,
+    pub(super) isolation: i8,
+    pub(super) answer: PartitionFetched,
+    pub(super) since: Instant,
+}
+
+/// What a broker has told this client of a partition.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Native position up to which the client has been served.
+    next: NOffset,
+    /// There is more behind it that the client may see.
+    more: bool,
+    since: Instant,
+}
+
 /// The lanes of one client connection, kept from fetch to fetch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lanes {
     states: HashMap<LaneKey, LaneState>,
+    parked: HashMap<Key, Parked>,
+    /// Bytes of `parked`, and who counts them for all connections.
+    parked_bytes: usize,
+    read_ahead: Arc<ReadAhead>,
+    known: HashMap<Key, Known>,
+    /// To be read alone: they came back empty below the end of a closed segment.
+    pub(super) probes: HashSet<Key>,
+    /// A broker found these places out of range, for a client at these offsets, and is asked where their logs begin.
+    pub(super) out_of_range: HashMap<Key, (VOffset, Place)>,
     /// The last ends that were heard, for answers without news: high watermark, last stable offset, log start.
     pub(super) ends: HashMap<Key, (i64, i64, i64)>,
     starts: Vec<(Question, Option<NOffset>)>,
+    /// The longest that a broker wanted this client to wait, not told to it yet.
+    pub(super) throttle_ms: i32,
 }
 
-/// Partitions whose ends are remembered per connection.
-pub(super) const MANY_ENDS: usize = 20_000;
+/// Partitions of which something is remembered per connection.
+const MANY: usize = 20_000;
+/// A client that was served from a partition this long ago and has not asked for more is not waiting for it.
+const RECENT: Duration = Duration::from_secs(2);
+/// What nobody has asked for in this time is not worth its memory.
+const STALE: Duration = Duration::from_secs(10);
 
 impl Lanes {
+    pub fn new(read_ahead: Arc<ReadAhead>) -> Self {
+        Self {
+            states: HashMap::new(),
+            parked: HashMap::new(),
+            parked_bytes: 0,
+            read_ahead,
+            known: HashMap::new(),
+            probes: HashSet::new(),
+            out_of_range: HashMap::new(),
+            ends: HashMap::new(),
+            starts: Vec::new(),
+            throttle_ms: 0,
+        }
+    }
+
+    /// Keeps what the client has not asked for, or cannot take yet; what says nothing is left out.
+    pub(super) fn keep(
+        &mut self,
+        key: Key,
+        lane: LaneKey,
+        native: NOffset,
+        isolation: i8,
+        answer: PartitionFetched,
+        since: Instant,
+    ) {
+        if answer.error_code == code::NONE && !answer.records.is_empty() {
+            self.park(key, Parked { lane, native, isolation, answer, since });
+        }
+    }
+
+    /// If there is room.
+    fn park(&mut self, key: Key, parked: Parked) {
+        self.unpark(&key);
+        if self.parked_bytes + parked.answer.records.len() > self.read_ahead.per_connection {
+            let now = parked.since;
+            let stale = |p: &Parked| now.saturating_duration_since(p.since) > STALE;
+            let old: Vec<Key> = self.parked.iter().filter(|(_, p)| stale(p)).map(|(key, _)| key.clone()).collect();
+            for key in old {
+                self.unpark(&key);
+            }
+        }
+        let bytes = parked.answer.records.len();
+        if self.parked_bytes + bytes <= self.read_ahead.per_connection && self.read_ahead.take(bytes) {
+            self.parked_bytes += bytes;
+            self.parked.insert(key, parked);
+        }
+    }
+
+    pub(super) fn unpark(&mut self, key: &Key) -> Option<Parked> {
+        let parked = self.parked.remove(key)?;
+        let bytes = parked.answer.records.len();
+        self.parked_bytes -= bytes;
+        self.read_ahead.give_back(bytes);
+        Some(parked)
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    pub(super) fn is_parked(&self, key: &Key) -> bool {
+        self.parked.contains_key(key)
+    }
+
+    /// Bytes that may still be read ahead of this client.
+    pub(super) fn room(&self) -> usize {
+        self.read_ahead.per_connection.saturating_sub(self.parked_bytes).min(self.read_ahead.room())
+    }
+
+    /// The last that was heard of a partition that no migration has.
+    pub(super) fn told_ends(&mut self, key: &Key, ends: (i64, i64, i64)) {
+        if self.ends.len() > MANY {
+            self.ends.clear();
+        }
+        self.ends.insert(key.clone(), ends);
+    }
+
+    /// The client has been served up to `next`, and there is more behind it or not.
+    pub(super) fn served(&mut self, key: &Key, next: NOffset, more: bool, since: Instant) {
+        if self.known.len() > MANY {
+            self.known.clear();
+        }
+        self.known.insert(key.clone(), Known { next, more, since });
+    }
+
+    /// Is more than the client has known to lie at this place?
+    pub(super) fn is_behind(&self, key: &Key, at: NOffset) -> bool {
+        self.known.get(key).is_some_and(|k| k.next == at && k.more)
+    }
+
+    /// Was this place its partition's end when a broker was asked last?
+    pub(super) fn is_at_end(&self, key: &Key, at: NOffset) -> bool {
+        self.known.get(key).is_some_and(|k| k.next == at && !k.more)
+    }
+
+    /// Has the client records of other partitions in hand, of which there are more? It cannot ask for those before it
+    /// has the answer to this fetch.
+    pub(super) fn works_on_others(&self, mine: &HashMap<Key, usize>, now: Instant) -> bool {
+        let waits = |(key, k): (&Key, &Known)| {
+            k.more && now.saturating_duration_since(k.since) < RECENT && !mine.contains_key(key)
+        };
+        self.known.iter().any(waits)
+    }
+
     /// A fetch was sent.
     pub(super) fn busy(&mut self, key: LaneKey, asked: Asked) {
         self.states.insert(key, LaneState::Busy(asked));
@@ -90,6 +271,16 @@ impl Lanes {
         matches!(self.states.get(key), None | Some(LaneState::Idle))
     }
 
+    /// What is on its way on a lane, if it asks for this place.
+    pub(super) fn asked(&self, lane: &LaneKey, key: &Key, at: NOffset) -> Option<&Asked> {
+        match self.states.get(lane) {
+            Some(LaneState::Busy(asked) | LaneState::Ready(asked, _)) if asked.parts.get(key) == Some(&at) => {
+                Some(asked)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn take_ready(&mut self) -> Vec<(LaneKey, Asked, Option<FetchResponse>)> {
         let mut ready = Vec::new();
         for (key, state) in &mut self.states {
@@ -100,5 +291,11 @@ impl Lanes {
             }
         }
         ready
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        self.read_ahead.give_back(self.parked_bytes);
     }
 }

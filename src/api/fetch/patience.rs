@@ -1,0 +1,77 @@
+//! When a fetch is answered: `min_bytes` and `max_wait` over all brokers together.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lanes::{LaneKey, LaneKind, Lanes};
+use super::{Gather, Route, Wanted};
+use crate::api::Context;
+use crate::error::code;
+
+/// What else is on its way from brokers that have more is waited for this long.
+const OTHERS: Duration = Duration::from_millis(5);
+/// An answer without records comes this soon while the client has records of other partitions in hand, of which there
+/// are more: with one virtual node it cannot ask for those meanwhile.
+const TURN: Duration = Duration::from_millis(10);
+/// A read that is under way when the client's time is over may take this much longer.
+const MARGIN: Duration = Duration::from_millis(100);
+
+impl Gather {
+    /// `None`: it is time to answer; else the moment to look again, if nothing arrives before.
+    pub(super) fn verdict(&mut self, cx: &Context<'_>, lanes: &Lanes) -> Option<Instant> {
+        let failed = |w: &Wanted| w.got.as_ref().is_some_and(|got| got.answer.error_code != code::NONE);
+        if self.wanted.is_empty() || self.wanted.iter().any(failed) {
+            return None;
+        }
+        let least = usize::try_from(self.request.min_bytes).unwrap_or(0);
+        if self.bytes > 0 && self.bytes >= least {
+            let until = *self.enough_since.get_or_insert(cx.now) + OTHERS;
+            let until = until.min(self.deadline);
+            return (cx.now < until && !self.is_full() && self.comes_at_once(cx, lanes)).then_some(until);
+        }
+        if least == 0 && self.wanted.iter().all(|w| w.got.is_some() || w.answered) {
+            return None;
+        }
+        let mut until = self.deadline;
+        if lanes.works_on_others(&self.places, cx.now) {
+            until = until.min(self.since + TURN);
+            if cx.now >= until {
+                return None;
+            }
+        }
+        if cx.now >= until {
+            // The deadline is for waiting for more, not for the reading itself.
+            let late = until + MARGIN;
+            return (self.bytes == 0 && cx.now < late && self.is_unread(cx, lanes)).then_some(late);
+        }
+        let retry = self.wanted.iter().filter(|w| w.got.is_none()).filter_map(|w| w.not_before);
+        Some(retry.filter(|at| *at > cx.now).min().map_or(until, |at| at.min(until)))
+    }
+
+    /// Is there a partition with more that a broker is answering for right now?
+    fn comes_at_once(&self, cx: &Context<'_>, lanes: &Lanes) -> bool {
+        self.wanted.iter().filter(|w| w.got.is_none()).any(|w| match self.route(cx, lanes, w) {
+            Route::To(key, place) if lanes.is_behind(&w.key, place.native) => {
+                let ahead = LaneKey { kind: LaneKind::Ahead, ..key };
+                [ahead, key].iter().any(|lane| lanes.asked(lane, &w.key, place.native).is_some())
+            }
+            _ => false,
+        })
+    }
+
+    /// Has a partition been asked for without any broker's word on it yet? One that has stood for a while has nothing.
+    fn is_unread(&self, cx: &Context<'_>, lanes: &Lanes) -> bool {
+        self.wanted.iter().filter(|w| w.got.is_none() && !w.answered).any(|w| match self.route(cx, lanes, w) {
+            Route::To(key, place) => {
+                let kinds = [LaneKind::Ahead, LaneKind::Standing, LaneKind::Probe];
+                let asked = kinds.iter().find_map(|kind| {
+                    let lane = LaneKey { kind: *kind, ..key };
+                    lanes.asked(&lane, &w.key, place.native)
+                });
+                asked.is_some_and(|a| cx.now < a.sent + MARGIN || a.until <= self.deadline + MARGIN)
+            }
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! What to ask of which broker: long polls for what is caught up with, reads for what lies there already, also before the
+//! client asks for it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::lanes::{Asked, LaneKey, LaneKind, Lanes};
+use super::{Gather, Got, Route, Send};
+use crate::api::Context;
+use crate::ids::{NO_EPOCH, NodeId, Side};
+use crate::offsets::Place;
+use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
+
+/// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
+const LONGEST_POLL: Duration = Duration::from_millis(500);
+/// The same while the client catches up, so that a partition that has reached its end joins it soon.
+const SHORT_POLL: Duration = Duration::from_millis(50);
+/// Reading ahead for less is not worth a request, in bytes.
+const LEAST_AHEAD: i32 = 64 * 1024;
+/// A partition without a leader is looked at again after this, also in a long poll.
+const ELECTION: Duration = Duration::from_millis(250);
+
+impl Gather {
+    /// What to send for that which has not come yet. `ahead`: for the client's next fetch, of which nobody knows yet.
+    pub(super) fn plan(&mut self, cx: &Context<'_>, lanes: &mut Lanes, ahead: bool) -> Vec<Send> {
+        let mut by_lane: Vec<(LaneKey, Vec<(usize, Place)>)> = Vec::new();
+        let over = !ahead && cx.now >= self.deadline;
+        for i in 0..self.wanted.len() {
+            let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none() && !(over && w.answered)) else {
+                continue;
+            };
+            let waits = wanted.not_before.is_some_and(|at| at > cx.now) || lanes.out_of_range.contains_key(&wanted.key);
+            if waits || lanes.is_parked(&wanted.key) {
+                continue;
+            }
+            match self.route(cx, lanes, wanted) {
+                Route::To(mut key, place) => {
+                    if key.kind == LaneKind::Standing {
+                        let stands = lanes.asked(&key, &wanted.key, place.native).is_some();
+                        let blocked = !lanes.is_idle(&key);
+                        // What lies there already need not wait behind a long poll for something else.
+                        if !stands && !wanted.caught_up && (blocked || lanes.is_behind(&wanted.key, place.native)) {
+                            key.kind = LaneKind::Ahead;
+                        } else if blocked {
+                            continue;
+                        }
+                    }
+                    match by_lane.iter_mut().find(|(k, _)| *k == key) {
+                        // One partition alone in a probe; the others have their turn after it.
+                        Some(_) if key.kind == LaneKind::Probe => {}
+                        Some((_, parts)) => parts.push((i, place)),
+                        None => by_lane.push((key, vec![(i, place)])),
+                    }
+                }
+                Route::Frozen => {}
+                Route::Leaderless => {
+                    if let Some(wanted) = self.wanted.get_mut(i) {
+                        wanted.not_before = Some(cx.now + ELECTION);
+                    }
+                }
+                Route::Error(error) => {
+                    if let Some(wanted) = self.wanted.get_mut(i) {
+                        wanted.got = Some(Got::error(wanted.key.1, error));
+                        wanted.not_before = None;
+                    }
+                }
+            }
+        }
+        let mut brokers: Vec<(Side, NodeId)> = by_lane.iter().map(|(key, _)| (key.side, key.node)).collect();
+        brokers.sort_unstable();
+        brokers.dedup();
+        let spread = i32::try_from(brokers.len().max(1)).unwrap_or(i32::MAX);
+        let room = i32::try_from(lanes.room()).unwrap_or(i32::MAX) / spread;
+        // What is beyond the client's limit is parked, so each broker may be asked for more than its share of it.
+        let share = (self.request.max_bytes / spread).max(room.min(self.request.max_bytes)).max(1);
+        let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
+            true => SHORT_POLL,
+            // A broker that comes back with less than the client wants would be asked no more.
+            false if !ahead && self.request.min_bytes > 1 => Duration::MAX,
+            false => LONGEST_POLL,
+        };
+        let remaining = if ahead { poll } else { self.deadline.saturating_duration_since(cx.now).min(poll) };
+        let mut sends = Vec::new();
+        for (key, parts) in by_lane {
+            let least = if ahead && key.kind == LaneKind::Ahead { LEAST_AHEAD } else { 0 };
+            if !lanes.is_idle(&key) || room < least {
+                continue;
+            }
+            let standing = key.kind == LaneKind::Standing;
+            let (mut request, mut asked) = self.request_for(cx, key, &parts);
+            request.max_bytes = if least > 0 { share.min(room) } else { share };
+            if standing {
+                asked.until = cx.now + remaining;
+                request.max_wait_ms = i32::try_from(remaining.as_millis()).unwrap_or(0);
+                request.min_bytes = self.request.min_bytes.max(1);
+            }
+            lanes.busy(key, asked);
+            sends.push(Send { key, request });
+        }
+        sends
+    }
+
+    /// One that is answered at once, without a limit of its own.
+    fn request_for(&self, cx: &Context<'_>, key: LaneKey, parts: &[(usize, Place)]) -> (FetchRequest, Asked) {
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let (parts_asked, names) = (HashMap::with_capacity(parts.len()), HashMap::new());
+        let isolation = if key.kind == LaneKind::Probe { 0 } else { self.request.isolation_level };
+        let mut asked = Asked { parts: parts_asked, names, isolation, sent: cx.now, until: cx.now };
+        for (i, place) in parts {
+            let Some(wanted) = self.wanted.get(*i) else { continue };
+            let (name, index) = &wanted.key;
+            let epoch = cx.topology.leader(key.side, name, *index).map_or(NO_EPOCH, |l| l.epoch);
+            let partition = FetchPartition {
+                index: *index,
+                current_leader_epoch: epoch,
+                fetch_offset: place.native.0,
+                last_fetched_epoch: NO_EPOCH,
+                log_start_offset: -1,
+                max_bytes: wanted.max_bytes,
+            };
+            asked.parts.insert(wanted.key.clone(), place.native);
+            match topics.last_mut().filter(|t| *t.name == **name) {
+                Some(topic) => topic.partitions.push(partition),
+                None => {
+                    let id = cx.topology.topic(key.side, name).map_or(Uuid::nil(), |t| t.id);
+                    asked.names.insert(id, name.clone());
+                    let name = kafka_protocol::protocol::StrBytes::from_string(name.to_string());
+                    topics.push(FetchTopic { name, id, partitions: vec![partition] });
+                }
+            }
+        }
+        let request = FetchRequest {
+            replica_id: crate::ids::CONSUMER,
+            max_wait_ms: 0,
+            min_bytes: 1,
+            max_bytes: self.request.max_bytes,
+            isolation_level: isolation,
+            session_id: 0,
+            session_epoch: -1,
+            topics,
+            forgotten: vec![],
+            rack_id: Default::default(),
+        };
+        (request, asked)
+    }
+}
