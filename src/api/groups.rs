@@ -47,11 +47,16 @@ impl Groups {
     fn start(&self, cx: &Context<'_>) -> Step {
         let asks: Vec<Ask> = match &self.request {
             RequestKind::DescribeGroups(r) => {
-                let alone = |g: &GroupId| r.clone().with_groups(vec![g.clone()]);
+                // Built from parts: a copy of the request for each of its groups would be quadratic.
+                let alone = |g: &GroupId| {
+                    DescribeGroupsRequest::default()
+                        .with_groups(vec![g.clone()])
+                        .with_include_authorized_operations(r.include_authorized_operations)
+                };
                 r.groups.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DescribeGroups(alone(g)))).collect()
             }
             RequestKind::DeleteGroups(r) => {
-                let alone = |g: &GroupId| r.clone().with_groups_names(vec![g.clone()]);
+                let alone = |g: &GroupId| DeleteGroupsRequest::default().with_groups_names(vec![g.clone()]);
                 r.groups_names.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DeleteGroups(alone(g)))).collect()
             }
             RequestKind::ListGroups(_) => {

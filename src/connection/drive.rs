@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_protocol::messages::{ApiKey, GroupId, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
@@ -22,6 +22,9 @@ use crate::wire::chain::ChainWriter;
 use crate::wire::frame::{self, RequestHead};
 use crate::wire::{decode, encode};
 
+/// Requests to brokers that one request of a client has under way.
+const AT_ONCE: usize = 64;
+
 /// A request from its decoding to its answer.
 pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) -> Reply {
     let version = head.api_version;
@@ -33,7 +36,10 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) 
     loop {
         let step = machine.step(&session.context(version), input);
         input = match step {
-            Step::Ask(asks) => Input::Answers(join_all(asks.into_iter().map(|a| ask(&session, &head, a))).await),
+            Step::Ask(asks) => {
+                let asked = stream::iter(asks.into_iter().map(|a| ask(&session, &head, a)));
+                Input::Answers(asked.buffered(AT_ONCE).collect().await)
+            }
             Step::AwaitTopology { side, newer_than, deadline } => {
                 await_topology(&session, side, newer_than, deadline).await;
                 Input::Woken
