@@ -2,7 +2,7 @@
 //! counter that others wait on.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::partitions::Partitions;
+use super::in_flight::InFlight;
 use crate::config::Config;
 use crate::groups::shadow::Shadow;
 use crate::ids::{NodeId, Side};
@@ -62,7 +63,6 @@ impl Shared {
         metrics: Arc<Metrics>,
     ) -> Self {
         let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
-        let in_flight = InFlight { bytes: AtomicUsize::new(0), limit };
         Self {
             config,
             cluster,
@@ -76,7 +76,7 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
-            in_flight,
+            in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             alarms: Alarms::default(),
             metrics,
             winding_down: CancellationToken::new(),
@@ -153,23 +153,39 @@ impl Stragglers {
     }
 }
 
-/// Bytes of requests that all connections together hold (`limits.in_flight_bytes`).
-pub struct InFlight {
-    bytes: AtomicUsize,
-    limit: usize,
+/// Topics that were not found, and when they were last looked for.
+#[derive(Default)]
+pub struct Sought(Mutex<HashMap<(Side, String), (Instant, u64)>>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaited {
+    /// A look is to be asked for.
+    Asked,
+    /// Somebody did, and has no answer yet.
+    Underway,
+    Nothing,
 }
 
-impl InFlight {
-    pub fn take(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
+impl Sought {
+    /// Between two looks for the same topic.
+    const PAUSE: Duration = Duration::from_secs(1);
+    /// Topics remembered; beyond that the memory starts anew.
+    const MANY: usize = 10_000;
 
-    pub fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.limit
+    fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> Awaited {
+        let mut sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (side, topic.to_owned());
+        match sought.get(&key) {
+            Some((at, _)) if now.saturating_duration_since(*at) >= Self::PAUSE => {}
+            Some((_, seen)) if *seen == generation => return Awaited::Underway,
+            Some(_) => return Awaited::Nothing,
+            None => {}
+        }
+        if sought.len() >= Self::MANY {
+            sought.clear();
+        }
+        sought.insert(key, (now, generation));
+        Awaited::Asked
     }
 }
 
