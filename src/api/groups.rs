@@ -16,8 +16,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Answers, Ask, Context, Input, Machine, Step};
-use crate::error::code;
+use super::{Answers, Ask, Context, Input, Machine, Step, Unanswered};
+use crate::error::{code, is_retriable};
 use crate::groups::home;
 use crate::ids::Side;
 use crate::upstream::Lane;
@@ -27,6 +27,19 @@ use crate::upstream::Lane;
 /// SyncGroup, the Java consumer throws it out of `poll` in OffsetFetch. Member id and generation survive the first
 /// everywhere.
 pub const COORDINATOR_LOST: i16 = code::NOT_COORDINATOR;
+
+/// What the client of a group is told in place of an answer. A look-up that was refused for good (no right to the group)
+/// is no reason to look again: the client would do it for ever, and nobody would hear why.
+pub fn lost_code(answer: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
+    match answer {
+        Some(Err(Unanswered::NoCoordinator(error)))
+            if !is_retriable(*error) && *error != code::UNKNOWN_SERVER_ERROR =>
+        {
+            *error
+        }
+        _ => COORDINATOR_LOST,
+    }
+}
 
 /// Learns from an error in an answer that the coordinator known for a group is not one any more.
 pub fn note_error(cx: &Context<'_>, group: &str, error: i16) {
@@ -77,8 +90,9 @@ impl Groups {
             RequestKind::ListGroups(_) => ResponseKind::ListGroups(listed(cx, answers)),
             single => {
                 let (group, _) = group_of(single).expect("`api::machine` gives no other request");
-                let answer = answers.into_iter().next().and_then(Result::ok);
-                let answer = answer.unwrap_or_else(|| lost(single, cx.version));
+                let answer = answers.into_iter().next();
+                let error = lost_code(answer.as_ref());
+                let answer = answer.and_then(Result::ok).unwrap_or_else(|| lost(single, cx.version, error));
                 note_error(cx, group, error_of(&answer));
                 answer
             }
@@ -121,8 +135,7 @@ fn error_of(answer: &ResponseKind) -> i16 {
 }
 
 /// The answer to a member whose coordinator was lost.
-fn lost(request: &RequestKind, version: i16) -> ResponseKind {
-    let error = COORDINATOR_LOST;
+fn lost(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
     match request {
         RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(
             JoinGroupResponse::default()
@@ -141,6 +154,7 @@ fn lost(request: &RequestKind, version: i16) -> ResponseKind {
 fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers) -> DescribeGroupsResponse {
     let mut merged = DescribeGroupsResponse::default();
     for (id, answer) in request.groups.iter().zip(answers) {
+        let error = lost_code(Some(&answer));
         let found = match answer {
             Ok(ResponseKind::DescribeGroups(a)) => {
                 merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
@@ -148,7 +162,7 @@ fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers
             }
             _ => None,
         };
-        let nobody = || DescribedGroup::default().with_group_id(id.clone()).with_error_code(COORDINATOR_LOST);
+        let nobody = || DescribedGroup::default().with_group_id(id.clone()).with_error_code(error);
         let group = found.unwrap_or_else(nobody);
         note_error(cx, id, group.error_code);
         merged.groups.push(group);
@@ -159,6 +173,7 @@ fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers
 fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) -> DeleteGroupsResponse {
     let mut merged = DeleteGroupsResponse::default();
     for (id, answer) in request.groups_names.iter().zip(answers) {
+        let error = lost_code(Some(&answer));
         let found = match answer {
             Ok(ResponseKind::DeleteGroups(a)) => {
                 merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
@@ -166,7 +181,7 @@ fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) ->
             }
             _ => None,
         };
-        let nobody = || DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(COORDINATOR_LOST);
+        let nobody = || DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(error);
         let result = found.unwrap_or_else(nobody);
         note_error(cx, id, result.error_code);
         merged.results.push(result);

@@ -10,7 +10,7 @@ use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponseParti
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
-use super::groups::{COORDINATOR_LOST, note_error};
+use super::groups::{lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::shadow::{self, Shadow};
@@ -64,12 +64,10 @@ impl OffsetCommit {
         }
     }
 
-    fn lost(&self) -> OffsetCommitResponse {
+    fn lost(&self, error: i16) -> OffsetCommitResponse {
         let topics = self.request.topics.iter().map(|t| {
             let failed = |p: &OffsetCommitRequestPartition| {
-                OffsetCommitResponsePartition::default()
-                    .with_partition_index(p.partition_index)
-                    .with_error_code(COORDINATOR_LOST)
+                OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(error)
             };
             let partitions = t.partitions.iter().map(failed).collect();
             OffsetCommitResponseTopic::default().with_name(t.name.clone()).with_partitions(partitions)
@@ -85,9 +83,11 @@ impl Machine for OffsetCommit {
             let request = RequestKind::OffsetCommit(self.at_home(cx));
             return Step::Ask(vec![Ask::coordinator(home(group), group, request)]);
         };
-        let answer = match answers.into_iter().next() {
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let answer = match answer {
             Some(Ok(ResponseKind::OffsetCommit(answer))) => answer,
-            _ => self.lost(),
+            _ => self.lost(error),
         };
         for partition in answer.topics.iter().flat_map(|t| &t.partitions) {
             note_error(cx, group, partition.error_code);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::configs::names_brokers;
-use super::{Ask, Context, Input, Machine, Step, To};
+use super::{Ask, Context, Input, Machine, Step, To, Unanswered};
 use crate::config::Migration;
 use crate::error::code;
 use crate::ids::Side;
@@ -60,7 +60,7 @@ impl Topics {
         ask(RequestKind::CreateTopics(request.with_topics(self.created.0.clone())))
     }
 
-    fn created_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> CreateTopicsResponse {
+    fn created_answer(&mut self, answer: Option<Result<ResponseKind, Unanswered>>) -> CreateTopicsResponse {
         let (asked, refused) = std::mem::take(&mut self.created);
         let mut answer = match answer {
             Some(Ok(ResponseKind::CreateTopics(answer))) => answer,
@@ -115,7 +115,7 @@ impl Topics {
         }))
     }
 
-    fn deleted_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> DeleteTopicsResponse {
+    fn deleted_answer(&mut self, answer: Option<Result<ResponseKind, Unanswered>>) -> DeleteTopicsResponse {
         let (asked, refused) = std::mem::take(&mut self.deleted);
         let mut answer = match answer {
             Some(Ok(ResponseKind::DeleteTopics(answer))) => answer,
@@ -157,9 +157,9 @@ fn ask(request: RequestKind) -> Step {
 }
 
 /// Not sent: clients look for the controller and ask again. Sent: nobody knows, and nobody asks again by himself.
-fn lost_code(lost: Option<&Result<ResponseKind, Lost>>) -> i16 {
+fn lost_code(lost: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
     match lost {
-        Some(Err(Lost::NotSent(_))) => code::NOT_CONTROLLER,
+        Some(Err(Unanswered::Lost(Lost::NotSent(_)))) => code::NOT_CONTROLLER,
         _ => code::REQUEST_TIMED_OUT,
     }
 }

@@ -16,6 +16,7 @@ use super::session::Session;
 use crate::api::fetch::{Gather, LaneKey, Lanes, Next, Question};
 use crate::error::code;
 use crate::ids::{CONSUMER, EARLIEST, NOffset, Native};
+use crate::upstream::connection::ANSWER_PATIENCE;
 use crate::upstream::{Lane, Lost, Node, Outgoing};
 use crate::wire::chain::ChainWriter;
 use crate::wire::fetch::{FetchRequest, FetchResponse};
@@ -84,7 +85,8 @@ fn send_on(session: &Session, head: &RequestHead, key: LaneKey, request: &FetchR
         Ok(body) => {
             let client_id = head.client_id.clone();
             let completion = Box::new(completion);
-            let outgoing = Outgoing { api_key: FETCH, version, client_id, body, answered: true, completion };
+            let patience = ANSWER_PATIENCE;
+            let outgoing = Outgoing { api_key: FETCH, version, client_id, body, answered: true, patience, completion };
             session.shared.metrics.upstream(FETCH, key.side);
             session.pool.borrow_mut().send(key.side, Node::Id(key.node), key.lane(), outgoing);
         }
@@ -114,7 +116,8 @@ fn ask(session: &Session, head: &RequestHead, question: Question) {
         Ok(body) => {
             let client_id = head.client_id.clone();
             let completion = Box::new(completion);
-            let outgoing = Outgoing { api_key: key, version, client_id, body, answered: true, completion };
+            let patience = ANSWER_PATIENCE;
+            let outgoing = Outgoing { api_key: key, version, client_id, body, answered: true, patience, completion };
             session.shared.metrics.upstream(key, side);
             session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
         }

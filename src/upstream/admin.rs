@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Limits, Lost, Outgoing};
+use super::connection::{ANSWER_PATIENCE, Connection, Limits, Lost, Outgoing};
 use super::topology::Broker;
 use crate::config::Config;
 use crate::ids::Side;
@@ -138,6 +138,7 @@ impl Admin {
             client_id: Some(StrBytes::from_static_str("kafka-cutover")),
             body,
             answered: true,
+            patience: ANSWER_PATIENCE,
             completion: Box::new(move |outcome| drop(done.send(outcome))),
         };
         self.send(address, outgoing);

@@ -6,4 +6,4 @@ mod groups;
 mod list_offsets;
 mod positions;
 mod topics;
-mod world;
+pub(crate) mod world;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step};
+use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step, Unanswered};
 use kafka_cutover::config::{Config, Migration, Pattern};
 use kafka_cutover::ids::{Native, NodeId, Side};
 use kafka_cutover::monitor::Metrics;
@@ -226,10 +226,10 @@ pub fn topic(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-pub fn lost() -> Result<ResponseKind, Lost> {
-    Err(Lost::Unknown("gone".to_owned()))
+pub fn lost() -> Result<ResponseKind, Unanswered> {
+    Err(Lost::Unknown("gone".to_owned()).into())
 }
 
-pub fn not_sent() -> Result<ResponseKind, Lost> {
-    Err(Lost::NotSent("refused".to_owned()))
+pub fn not_sent() -> Result<ResponseKind, Unanswered> {
+    Err(Lost::NotSent("refused".to_owned()).into())
 }
