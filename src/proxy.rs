@@ -163,7 +163,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
     }
 
-    let admin = |side: Side| Rc::new(Admin::of(&config, side));
+    let admin = |side: Side| Rc::new(Admin::of(&config, side).counting(metrics.clone()));
     let admins = Side::BOTH.map(admin);
 
     let fresh = store.state().identity.is_none();

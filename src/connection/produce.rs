@@ -112,6 +112,7 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
                     patience: ANSWER_PATIENCE,
                     completion: Box::new(completion),
                 };
+                session.shared.metrics.upstream(outgoing.api_key, side);
                 session.pool.borrow_mut().send(side, Node::Id(node), Lane::Produce, outgoing);
             }
             Err(error) => Box::new(completion).complete(Err(Lost::NotSent(error.to_string()))),
