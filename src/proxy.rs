@@ -33,6 +33,7 @@ use crate::migration::{identity, pinned, status};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::Store;
+use crate::store::identity::is_marker_topic;
 use crate::upstream::admin::Admin;
 use crate::upstream::{ClusterView, Topology, discovery};
 use crate::virtual_cluster::Nodes;
@@ -295,6 +296,9 @@ async fn unless(stop: CancellationToken, task: impl Future<Output = ()>) {
 fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>, unsettled_until_ms: i64) {
     let Some(mut view) = view else { return };
     let state = store.state();
+    shared.set_prepared(&state);
+    view.topics.retain(|name, _| !is_marker_topic(name));
+    view.names.retain(|_, name| !is_marker_topic(name));
     for anew in pinned::stop_made_anew(&mut view, side, &state) {
         if !shared.alarms.is_first(format!("{side} {} made anew", anew.topic)) {
             continue;

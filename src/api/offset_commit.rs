@@ -114,12 +114,15 @@ fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetC
     if dropped {
         cx.shared.metrics.trailer_metadata_dropped.increment(1);
         let index = partition.partition_index;
-        tracing::warn!(
-            group,
-            topic,
-            partition = index,
-            "the commit's metadata leaves no room for its position: dropped"
-        );
+        // Once: it will be so with every commit.
+        if cx.shared.alarms.is_first(format!("metadata of {group} at {topic}-{index}")) {
+            tracing::warn!(
+                group,
+                topic,
+                partition = index,
+                "the commits' metadata leaves no room for their position: dropped"
+            );
+        }
     }
     partition.committed_offset = stored.offset;
     partition.committed_metadata = stored.metadata.map(StrBytes::from_string);

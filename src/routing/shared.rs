@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
@@ -13,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::partitions::Partitions;
 use super::in_flight::InFlight;
 use crate::config::Config;
-use crate::groups::shadow::Shadow;
-use crate::ids::{NodeId, Side};
+use crate::groups::shadow::Told;
+use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
+use crate::store::State;
 use crate::upstream::Topology;
 use crate::virtual_cluster::VirtualCluster;
 
@@ -40,6 +42,9 @@ pub struct Shared {
     pub stragglers: Stragglers,
     pub in_flight: InFlight,
     pub alarms: Alarms,
+    pub sought: Sought,
+    /// The topics that a migration has prepared, and which.
+    prepared: ArcSwap<HashMap<TopicName, String>>,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -78,6 +83,8 @@ impl Shared {
             stragglers: Stragglers::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             alarms: Alarms::default(),
+            sought: Sought::default(),
+            prepared: ArcSwap::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -102,6 +109,28 @@ impl Shared {
 
     pub fn stir_gates(&self) {
         self.gates_changed.send_modify(|n| *n += 1);
+    }
+
+    /// The migration that has prepared a topic.
+    pub fn prepared_by(&self, topic: &str) -> Option<String> {
+        self.prepared.load().get(topic).cloned()
+    }
+
+    /// What the journal says of prepared topics.
+    pub fn set_prepared(&self, journal: &State) {
+        let topics =
+            journal.migrations.iter().flat_map(|(name, m)| m.topics.iter().map(|t| (t.name.clone(), name.clone())));
+        self.prepared.store(Arc::new(topics.collect()));
+    }
+
+    /// A topic that the snapshot of this `generation` lacks is looked for, unless it was a moment ago: a client that asks
+    /// for what is not there does so again and again. Whether there is something to wait for.
+    pub fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> bool {
+        let awaited = self.sought.seek(side, topic, generation, now);
+        if awaited == Awaited::Asked {
+            self.refresh(side);
+        }
+        awaited != Awaited::Nothing
     }
 
     /// What is known of a side turned out to be old.
@@ -194,7 +223,14 @@ impl Sought {
 pub struct Alarms(Mutex<HashSet<String>>);
 
 impl Alarms {
+    /// Alarms remembered; beyond that the memory starts anew.
+    const MANY: usize = 100_000;
+
     pub fn is_first(&self, about: String) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about)
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= Self::MANY {
+            said.clear();
+        }
+        said.insert(about)
     }
 }
