@@ -19,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Answers, Ask, Context, Input, Machine, Step, Unanswered};
 use crate::error::{code, is_retriable};
 use crate::groups::home;
+use crate::groups::shadow::Told;
 use crate::ids::Side;
 use crate::upstream::Lane;
 
@@ -172,6 +173,7 @@ fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers
 
 fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) -> DeleteGroupsResponse {
     let mut merged = DeleteGroupsResponse::default();
+    let mut shadows = None;
     for (id, answer) in request.groups_names.iter().zip(answers) {
         let error = lost_code(Some(&answer));
         let found = match answer {
@@ -184,9 +186,18 @@ fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) ->
         let nobody = || DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(error);
         let result = found.unwrap_or_else(nobody);
         note_error(cx, id, result.error_code);
+        if result.error_code == code::NONE && *shadows.get_or_insert_with(|| has_sealed(cx)) {
+            // Nobody writes any more when the proxy is stopping.
+            drop(cx.shared.shadows.send(Told::Deleted(id.to_string())));
+        }
         merged.results.push(result);
     }
     merged
+}
+
+/// Before the first seal no group has a shadow: what has its name on the other side is somebody else's.
+fn has_sealed(cx: &Context<'_>) -> bool {
+    cx.partitions.topics.values().any(|states| states.iter().any(|s| s.map.seals() > 0))
 }
 
 /// The first error stands: a list without one broker's groups must not pass for a whole one.

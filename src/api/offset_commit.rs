@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::groups::{lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
-use crate::groups::shadow::{self, Shadow};
+use crate::groups::shadow::{self, Shadow, Told};
 use crate::groups::{home, position};
 use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
 
@@ -58,7 +58,7 @@ impl OffsetCommit {
                         metadata: partition.committed_metadata.as_ref().map(ToString::to_string),
                     };
                     // Nobody writes any more when the proxy is stopping.
-                    drop(cx.shared.shadows.send(told));
+                    drop(cx.shared.shadows.send(Told::Committed(told)));
                 }
             }
         }
@@ -110,7 +110,9 @@ fn taken_of(answer: &OffsetCommitResponse) -> HashSet<(&str, i32)> {
 fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetCommitRequestPartition) {
     let map = cx.partitions.get(topic, partition.partition_index).map(|state| &state.map);
     let metadata = partition.committed_metadata.as_deref();
-    let (stored, dropped) = position::stored(map, home(group), partition.committed_offset, metadata);
+    let home = home(group);
+    let most = cx.topology.side(home).and_then(|c| c.commit_metadata).unwrap_or(position::METADATA_MAX_BYTES);
+    let (stored, dropped) = position::stored(map, home, partition.committed_offset, metadata, most);
     if dropped {
         cx.shared.metrics.trailer_metadata_dropped.increment(1);
         let index = partition.partition_index;

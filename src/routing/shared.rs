@@ -11,8 +11,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::partitions::Partitions;
 use super::in_flight::InFlight;
+use super::partitions::Partitions;
 use crate::config::Config;
 use crate::groups::shadow::Told;
 use crate::ids::{NodeId, Side, TopicName};
@@ -36,8 +36,8 @@ pub struct Shared {
     pub refresh: [Notify; 2],
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
-    /// Commits that get a shadow on the other side, for the writer on the control thread.
-    pub shadows: mpsc::UnboundedSender<Shadow>,
+    /// Commits that get a shadow on the other side, and groups that are no more, for the writer on the control thread.
+    pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub in_flight: InFlight,
@@ -64,7 +64,7 @@ impl Shared {
         cluster: VirtualCluster,
         topology: Arc<ArcSwap<Topology>>,
         deadlines: mpsc::UnboundedSender<HoldDeadline>,
-        shadows: mpsc::UnboundedSender<Shadow>,
+        shadows: mpsc::UnboundedSender<Told>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);

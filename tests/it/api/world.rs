@@ -267,6 +267,7 @@ fn cluster_view(side: Side) -> ClusterView {
         generation: 5,
         reachable: true,
         creates_topics: false,
+        commit_metadata: None,
     }
 }
 
