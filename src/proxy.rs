@@ -156,12 +156,13 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         .with_context(|| format!("control.socket {}", config.control.socket.display()))?;
     let tasks = TaskTracker::new();
     tasks.spawn_local(crate::control::server::serve(socket, operator.clone(), stop.clone()));
+    let wound_down = CancellationToken::new();
     let mut monitor_at = None;
     if let Some(address) = config.monitor.bind {
         let listener = monitor::server::bind(address).await.with_context(|| format!("monitor.bind {address}"))?;
         monitor_at = Some(listener.local_addr()?);
         let shown = monitor::Monitor { metrics: metrics.clone(), readiness: ready, operator: operator.clone() };
-        tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
+        tasks.spawn_local(monitor::serve(listener, shown, wound_down.clone()));
     }
 
     let admin = |side: Side| Rc::new(Admin::of(&config, side).counting(metrics.clone()));
@@ -280,6 +281,8 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     for worker in workers {
         drop(tokio::task::spawn_blocking(move || worker.join()).await);
     }
+    // Until now it can be watched how the winding down goes.
+    wound_down.cancel();
     // What still hangs then hangs on a peer.
     drop(tokio::time::timeout(config.timeouts.wind_down, tasks.wait()).await);
     outcome
