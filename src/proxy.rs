@@ -8,8 +8,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ use crate::migration::operate::Control;
 use crate::migration::{identity, pinned, status};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
-use crate::store::Store;
 use crate::store::identity::is_marker_topic;
+use crate::store::{State, Store};
 use crate::upstream::admin::Admin;
 use crate::upstream::{ClusterView, Topology, discovery};
 use crate::virtual_cluster::Nodes;
@@ -310,10 +310,8 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
             "the topic was deleted and made anew since it was prepared: its partitions stop here; abort the migration, or \
              restore the topic");
     }
-    if side == Side::Source
-        && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
-    {
-        shared.publish_partitions(next);
+    if side == Side::Source {
+        track_partitions(shared, &state, &view, unsettled_until_ms);
     }
     let mut topology = Topology::clone(&shared.topology.load());
     view.generation = topology.generation(side) + 1;
@@ -321,6 +319,26 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     topology.sides[side.index()] = Some(Arc::new(view));
     shared.topology.store(Arc::new(topology));
     shared.topology_changed.send_modify(|n| *n += 1);
+}
+
+fn track_partitions(shared: &Shared, state: &State, source: &ClusterView, unsettled_until_ms: i64) {
+    let now = shared.partitions.load();
+    let prepared = |topic: &str| shared.prepared_by(topic).is_some();
+    let mut ids = shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+    let forgotten = ids.forget_made_anew(&now, source, prepared);
+    let until = match &forgotten {
+        None => unsettled_until_ms,
+        // What was on its way to the old topic may land in the new one.
+        Some(_) => {
+            let settle = i64::try_from(shared.config.seal.settle_time.as_millis()).unwrap_or(i64::MAX);
+            unsettled_until_ms.max(clock::now_ms().saturating_add(settle))
+        }
+    };
+    let base = forgotten.as_ref().unwrap_or(&now);
+    if let Some(next) = track::track(&shared.config, state, base, source, until).or(forgotten) {
+        shared.publish_partitions(next);
+    }
+    ids.note(&shared.partitions.load(), source);
 }
 
 fn unreachable(shared: &Shared, side: Side, error: &crate::upstream::admin::AdminError) {

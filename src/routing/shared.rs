@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::anew::Ids;
 use super::in_flight::InFlight;
 use super::partitions::Partitions;
 use crate::config::Config;
@@ -45,6 +46,7 @@ pub struct Shared {
     pub sought: Sought,
     /// The topics that a migration has prepared, and which.
     prepared: ArcSwap<HashMap<TopicName, String>>,
+    pub ids: Mutex<Ids>,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -85,6 +87,7 @@ impl Shared {
             alarms: Alarms::default(),
             sought: Sought::default(),
             prepared: ArcSwap::default(),
+            ids: Mutex::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kafka_cutover::embedded::Point;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiKey, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, MetadataRequest, ProduceRequest};
 
 use super::world::*;
 
@@ -60,6 +60,29 @@ async fn a_hold_is_part_of_a_requests_duration() {
     let all = world.metric("kafka_cutover_request_duration_seconds_count{api=\"Produce\"}").await;
     let short = world.metric("kafka_cutover_request_duration_seconds_bucket{api=\"Produce\",le=\"0.1\"}").await;
     assert!(all - short >= 1.0, "{short} of {all} took no longer than 0.1 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_before_it_was_prepared_can_be_switched() {
+    let world = World::new(1);
+    let mut raw = world.client().await;
+    for offset in 0..3 {
+        append(&mut raw, 0, 1_000, offset).await;
+    }
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![text("moved").into()]).with_timeout_ms(5_000);
+    assert_eq!(raw.ask(&delete, 4).await.responses[0].error_code, 0, "no migration has prepared it");
+    world.source.create_topic("moved", 1, &[]).unwrap();
+    // One record and not three: what was seen of the old log must not be waited for.
+    let mut last = (-1, -1);
+    eventually("the new one is known", async || {
+        last = raw.produce("moved", 0, encode(ONE)).await;
+        last.0 == 0
+    })
+    .await;
+    assert_eq!(last.1, 0);
+    world.cut_over().await;
+    append(&mut raw, 0, 1_000, 1).await;
+    assert_eq!(world.stored(0), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
