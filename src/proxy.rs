@@ -8,8 +8,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ use crate::migration::operate::Control;
 use crate::migration::{identity, pinned, status};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
-use crate::store::Store;
+use crate::store::identity::is_marker_topic;
+use crate::store::{State, Store};
 use crate::upstream::admin::Admin;
 use crate::upstream::{ClusterView, Topology, discovery};
 use crate::virtual_cluster::Nodes;
@@ -155,15 +156,16 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         .with_context(|| format!("control.socket {}", config.control.socket.display()))?;
     let tasks = TaskTracker::new();
     tasks.spawn_local(crate::control::server::serve(socket, operator.clone(), stop.clone()));
+    let wound_down = CancellationToken::new();
     let mut monitor_at = None;
     if let Some(address) = config.monitor.bind {
         let listener = monitor::server::bind(address).await.with_context(|| format!("monitor.bind {address}"))?;
         monitor_at = Some(listener.local_addr()?);
         let shown = monitor::Monitor { metrics: metrics.clone(), readiness: ready, operator: operator.clone() };
-        tasks.spawn_local(monitor::serve(listener, shown, stop.clone()));
+        tasks.spawn_local(monitor::serve(listener, shown, wound_down.clone()));
     }
 
-    let admin = |side: Side| Rc::new(Admin::of(&config, side));
+    let admin = |side: Side| Rc::new(Admin::of(&config, side).counting(metrics.clone()));
     let admins = Side::BOTH.map(admin);
 
     let fresh = store.state().identity.is_none();
@@ -279,6 +281,8 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     for worker in workers {
         drop(tokio::task::spawn_blocking(move || worker.join()).await);
     }
+    // Until now it can be watched how the winding down goes.
+    wound_down.cancel();
     // What still hangs then hangs on a peer.
     drop(tokio::time::timeout(config.timeouts.wind_down, tasks.wait()).await);
     outcome
@@ -295,6 +299,9 @@ async fn unless(stop: CancellationToken, task: impl Future<Output = ()>) {
 fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>, unsettled_until_ms: i64) {
     let Some(mut view) = view else { return };
     let state = store.state();
+    shared.set_prepared(&state);
+    view.topics.retain(|name, _| !is_marker_topic(name));
+    view.names.retain(|_, name| !is_marker_topic(name));
     for anew in pinned::stop_made_anew(&mut view, side, &state) {
         if !shared.alarms.is_first(format!("{side} {} made anew", anew.topic)) {
             continue;
@@ -303,10 +310,8 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
             "the topic was deleted and made anew since it was prepared: its partitions stop here; abort the migration, or \
              restore the topic");
     }
-    if side == Side::Source
-        && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)
-    {
-        shared.publish_partitions(next);
+    if side == Side::Source {
+        track_partitions(shared, &state, &view, unsettled_until_ms);
     }
     let mut topology = Topology::clone(&shared.topology.load());
     view.generation = topology.generation(side) + 1;
@@ -314,6 +319,26 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     topology.sides[side.index()] = Some(Arc::new(view));
     shared.topology.store(Arc::new(topology));
     shared.topology_changed.send_modify(|n| *n += 1);
+}
+
+fn track_partitions(shared: &Shared, state: &State, source: &ClusterView, unsettled_until_ms: i64) {
+    let now = shared.partitions.load();
+    let prepared = |topic: &str| shared.prepared_by(topic).is_some();
+    let mut ids = shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
+    let forgotten = ids.forget_made_anew(&now, source, prepared);
+    let until = match &forgotten {
+        None => unsettled_until_ms,
+        // What was on its way to the old topic may land in the new one.
+        Some(_) => {
+            let settle = i64::try_from(shared.config.seal.settle_time.as_millis()).unwrap_or(i64::MAX);
+            unsettled_until_ms.max(clock::now_ms().saturating_add(settle))
+        }
+    };
+    let base = forgotten.as_ref().unwrap_or(&now);
+    if let Some(next) = track::track(&shared.config, state, base, source, until).or(forgotten) {
+        shared.publish_partitions(next);
+    }
+    ids.note(&shared.partitions.load(), source);
 }
 
 fn unreachable(shared: &Shared, side: Side, error: &crate::upstream::admin::AdminError) {

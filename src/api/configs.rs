@@ -9,7 +9,9 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::ids::{NodeId, Side};
+use crate::store::identity::is_marker_topic;
 
+const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 /// A broker that is gone is asked once; then another.
@@ -28,6 +30,8 @@ enum Whose {
     /// One of our nodes: a real broker stands for it.
     Node,
     Nobody,
+    /// A topic of our own.
+    Hidden,
 }
 
 impl DescribeConfigs {
@@ -48,7 +52,7 @@ impl DescribeConfigs {
                     asks.push(Ask::node(Side::Source, node, self.request_for(vec![real])));
                     self.sent.push(vec![i]);
                 }
-                (Whose::Node, None) | (Whose::Nobody, _) => {}
+                (Whose::Node, None) | (Whose::Nobody | Whose::Hidden, _) => {}
             }
         }
         if !anywhere.is_empty() {
@@ -113,6 +117,9 @@ fn is_broker(resource_type: i8) -> bool {
 }
 
 fn whose(cx: &Context<'_>, resource: &DescribeConfigsResource) -> Whose {
+    if resource.resource_type == TOPIC && is_marker_topic(&resource.resource_name) {
+        return Whose::Hidden;
+    }
     // A broker without a name: the defaults of all.
     if !is_broker(resource.resource_type) || resource.resource_name.is_empty() {
         return Whose::Cluster;
@@ -144,6 +151,7 @@ fn shown(
 
 fn failed(cx: &Context<'_>, resource: &DescribeConfigsResource) -> DescribeConfigsResult {
     let (error, text) = match whose(cx, resource) {
+        Whose::Hidden => (code::UNKNOWN_TOPIC_OR_PARTITION, "the source has no such topic".to_owned()),
         Whose::Nobody => (code::INVALID_REQUEST, format!("there is no node {}", resource.resource_name.as_str())),
         _ => (code::REQUEST_TIMED_OUT, "no broker of the source answered".to_owned()),
     };

@@ -16,9 +16,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Answers, Ask, Context, Input, Machine, Step};
-use crate::error::code;
+use super::{Answers, Ask, Context, Input, Machine, Step, Unanswered};
+use crate::error::{code, is_retriable};
 use crate::groups::home;
+use crate::groups::shadow::Told;
 use crate::ids::Side;
 use crate::upstream::Lane;
 
@@ -27,6 +28,19 @@ use crate::upstream::Lane;
 /// SyncGroup, the Java consumer throws it out of `poll` in OffsetFetch. Member id and generation survive the first
 /// everywhere.
 pub const COORDINATOR_LOST: i16 = code::NOT_COORDINATOR;
+
+/// What the client of a group is told in place of an answer. A look-up that was refused for good (no right to the group)
+/// is no reason to look again: the client would do it for ever, and nobody would hear why.
+pub fn lost_code(answer: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
+    match answer {
+        Some(Err(Unanswered::NoCoordinator(error)))
+            if !is_retriable(*error) && *error != code::UNKNOWN_SERVER_ERROR =>
+        {
+            *error
+        }
+        _ => COORDINATOR_LOST,
+    }
+}
 
 /// Learns from an error in an answer that the coordinator known for a group is not one any more.
 pub fn note_error(cx: &Context<'_>, group: &str, error: i16) {
@@ -47,11 +61,16 @@ impl Groups {
     fn start(&self, cx: &Context<'_>) -> Step {
         let asks: Vec<Ask> = match &self.request {
             RequestKind::DescribeGroups(r) => {
-                let alone = |g: &GroupId| r.clone().with_groups(vec![g.clone()]);
+                // Built from parts: a copy of the request for each of its groups would be quadratic.
+                let alone = |g: &GroupId| {
+                    DescribeGroupsRequest::default()
+                        .with_groups(vec![g.clone()])
+                        .with_include_authorized_operations(r.include_authorized_operations)
+                };
                 r.groups.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DescribeGroups(alone(g)))).collect()
             }
             RequestKind::DeleteGroups(r) => {
-                let alone = |g: &GroupId| r.clone().with_groups_names(vec![g.clone()]);
+                let alone = |g: &GroupId| DeleteGroupsRequest::default().with_groups_names(vec![g.clone()]);
                 r.groups_names.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DeleteGroups(alone(g)))).collect()
             }
             RequestKind::ListGroups(_) => {
@@ -72,8 +91,9 @@ impl Groups {
             RequestKind::ListGroups(_) => ResponseKind::ListGroups(listed(cx, answers)),
             single => {
                 let (group, _) = group_of(single).expect("`api::machine` gives no other request");
-                let answer = answers.into_iter().next().and_then(Result::ok);
-                let answer = answer.unwrap_or_else(|| lost(single, cx.version));
+                let answer = answers.into_iter().next();
+                let error = lost_code(answer.as_ref());
+                let answer = answer.and_then(Result::ok).unwrap_or_else(|| lost(single, cx.version, error));
                 note_error(cx, group, error_of(&answer));
                 answer
             }
@@ -116,8 +136,7 @@ fn error_of(answer: &ResponseKind) -> i16 {
 }
 
 /// The answer to a member whose coordinator was lost.
-fn lost(request: &RequestKind, version: i16) -> ResponseKind {
-    let error = COORDINATOR_LOST;
+fn lost(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
     match request {
         RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(
             JoinGroupResponse::default()
@@ -136,6 +155,7 @@ fn lost(request: &RequestKind, version: i16) -> ResponseKind {
 fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers) -> DescribeGroupsResponse {
     let mut merged = DescribeGroupsResponse::default();
     for (id, answer) in request.groups.iter().zip(answers) {
+        let error = lost_code(Some(&answer));
         let found = match answer {
             Ok(ResponseKind::DescribeGroups(a)) => {
                 merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
@@ -143,7 +163,7 @@ fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers
             }
             _ => None,
         };
-        let nobody = || DescribedGroup::default().with_group_id(id.clone()).with_error_code(COORDINATOR_LOST);
+        let nobody = || DescribedGroup::default().with_group_id(id.clone()).with_error_code(error);
         let group = found.unwrap_or_else(nobody);
         note_error(cx, id, group.error_code);
         merged.groups.push(group);
@@ -153,7 +173,9 @@ fn described(cx: &Context<'_>, request: &DescribeGroupsRequest, answers: Answers
 
 fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) -> DeleteGroupsResponse {
     let mut merged = DeleteGroupsResponse::default();
+    let mut shadows = None;
     for (id, answer) in request.groups_names.iter().zip(answers) {
+        let error = lost_code(Some(&answer));
         let found = match answer {
             Ok(ResponseKind::DeleteGroups(a)) => {
                 merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
@@ -161,12 +183,21 @@ fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) ->
             }
             _ => None,
         };
-        let nobody = || DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(COORDINATOR_LOST);
+        let nobody = || DeletableGroupResult::default().with_group_id(id.clone()).with_error_code(error);
         let result = found.unwrap_or_else(nobody);
         note_error(cx, id, result.error_code);
+        if result.error_code == code::NONE && *shadows.get_or_insert_with(|| has_sealed(cx)) {
+            // Nobody writes any more when the proxy is stopping.
+            drop(cx.shared.shadows.send(Told::Deleted(id.to_string())));
+        }
         merged.results.push(result);
     }
     merged
+}
+
+/// Before the first seal no group has a shadow: what has its name on the other side is somebody else's.
+fn has_sealed(cx: &Context<'_>) -> bool {
+    cx.partitions.topics.values().any(|states| states.iter().any(|s| s.map.seals() > 0))
 }
 
 /// The first error stands: a list without one broker's groups must not pass for a whole one.

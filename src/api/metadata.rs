@@ -14,9 +14,11 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::topics::moved_on;
 use super::{Ask, Context, Input, Machine, Step, To};
 use crate::error::code;
 use crate::ids::{NO_EPOCH, Side};
+use crate::store::identity::is_marker_topic;
 use crate::upstream::{Lane, PartitionView, TopicView};
 
 /// How long a client waits for a topic that is being created, or that was not there a moment ago.
@@ -42,9 +44,9 @@ impl Metadata {
         named.filter(|n| cx.topology.topic(Side::Source, n.as_str()).is_none_or(|t| !has_leaders(t))).collect()
     }
 
-    fn unknown_ids(&self, cx: &Context<'_>) -> bool {
+    fn unknown_ids(&self, cx: &Context<'_>) -> Vec<Uuid> {
         let asked = self.request.topics.iter().flatten();
-        asked.filter(|t| t.name.is_none()).any(|t| name_of(cx, t.topic_id).is_none())
+        asked.filter(|t| t.name.is_none() && name_of(cx, t.topic_id).is_none()).map(|t| t.topic_id).collect()
     }
 
     fn may_create(&self, cx: &Context<'_>) -> bool {
@@ -58,18 +60,26 @@ impl Machine for Metadata {
         let deadline = *self.give_up.get_or_insert(cx.now + PATIENCE);
         let missing = self.missing(cx);
         let generation = cx.topology.generation(Side::Source);
+        let unknown = self.unknown_ids(cx);
         let look_again = Step::AwaitTopology { side: Side::Source, newer_than: generation, deadline };
-        if (!missing.is_empty() || self.unknown_ids(cx)) && cx.topology.reachable(Side::Source) && cx.now < deadline {
+        if (!missing.is_empty() || !unknown.is_empty()) && cx.topology.reachable(Side::Source) && cx.now < deadline {
             if !self.looked_again {
                 self.looked_again = true;
-                cx.shared.refresh(Side::Source);
-                return look_again;
+                let names = missing.iter().map(|n| n.to_string()).chain(unknown.iter().map(Uuid::to_string));
+                let sought = names.map(|n| cx.shared.seek(Side::Source, &n, generation, cx.now));
+                if sought.fold(false, |any, one| any | one) {
+                    return look_again;
+                }
             }
             let absent: Vec<TopicName> =
                 missing.into_iter().filter(|n| cx.topology.topic(Side::Source, n.as_str()).is_none()).collect();
             if !absent.is_empty() && self.may_create(cx) && cx.shared.source_creates_topics() {
                 self.created = true;
-                return Step::Ask(vec![create(absent)]);
+                let new: Vec<TopicName> = absent.into_iter().filter(|n| may_appear(cx, n)).collect();
+                if !new.is_empty() {
+                    return Step::Ask(vec![create(new)]);
+                }
+                return Step::Answer(ResponseKind::Metadata(answer(cx, &self.request)));
             }
             if self.created || absent.is_empty() {
                 // Created, or without a leader yet: a moment later it has one.
@@ -79,6 +89,19 @@ impl Machine for Metadata {
         }
         Step::Answer(ResponseKind::Metadata(answer(cx, &self.request)))
     }
+}
+
+/// As CreateTopics has it: what every migration of its name has left behind does not appear on the source any more.
+fn may_appear(cx: &Context<'_>, name: &TopicName) -> bool {
+    let moved_on = moved_on(cx, name);
+    if let Some(migration) = moved_on
+        && cx.shared.alarms.is_first(format!("{} not created", name.as_str()))
+    {
+        tracing::error!(topic = %name.as_str(), migration = %migration.name,
+            "a client asks for a topic that is not there, and its migration has switched its producers: not created; \
+             create it on both clusters, then prepare it");
+    }
+    moved_on.is_none() && !is_marker_topic(name)
 }
 
 /// With the cluster's own defaults for partitions and replicas, as a broker's auto-creation has it.

@@ -117,8 +117,22 @@ impl Ask {
     }
 }
 
+/// Why an `Ask` has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    Lost(Lost),
+    /// Nothing was sent: the look-up of the group's coordinator was answered with this.
+    NoCoordinator(i16),
+}
+
+impl From<Lost> for Unanswered {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
 /// One answer each for the requests of an `Ask`, in their order.
-pub type Answers = Vec<Result<ResponseKind, Lost>>;
+pub type Answers = Vec<Result<ResponseKind, Unanswered>>;
 
 pub enum Input {
     Start,

@@ -10,10 +10,10 @@ use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponseParti
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
-use super::groups::{COORDINATOR_LOST, note_error};
+use super::groups::{lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
-use crate::groups::shadow::{self, Shadow};
+use crate::groups::shadow::{self, Shadow, Told};
 use crate::groups::{home, position};
 use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
 
@@ -58,18 +58,16 @@ impl OffsetCommit {
                         metadata: partition.committed_metadata.as_ref().map(ToString::to_string),
                     };
                     // Nobody writes any more when the proxy is stopping.
-                    drop(cx.shared.shadows.send(told));
+                    drop(cx.shared.shadows.send(Told::Committed(told)));
                 }
             }
         }
     }
 
-    fn lost(&self) -> OffsetCommitResponse {
+    fn lost(&self, error: i16) -> OffsetCommitResponse {
         let topics = self.request.topics.iter().map(|t| {
             let failed = |p: &OffsetCommitRequestPartition| {
-                OffsetCommitResponsePartition::default()
-                    .with_partition_index(p.partition_index)
-                    .with_error_code(COORDINATOR_LOST)
+                OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(error)
             };
             let partitions = t.partitions.iter().map(failed).collect();
             OffsetCommitResponseTopic::default().with_name(t.name.clone()).with_partitions(partitions)
@@ -85,9 +83,11 @@ impl Machine for OffsetCommit {
             let request = RequestKind::OffsetCommit(self.at_home(cx));
             return Step::Ask(vec![Ask::coordinator(home(group), group, request)]);
         };
-        let answer = match answers.into_iter().next() {
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let answer = match answer {
             Some(Ok(ResponseKind::OffsetCommit(answer))) => answer,
-            _ => self.lost(),
+            _ => self.lost(error),
         };
         for partition in answer.topics.iter().flat_map(|t| &t.partitions) {
             note_error(cx, group, partition.error_code);
@@ -110,16 +110,21 @@ fn taken_of(answer: &OffsetCommitResponse) -> HashSet<(&str, i32)> {
 fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetCommitRequestPartition) {
     let map = cx.partitions.get(topic, partition.partition_index).map(|state| &state.map);
     let metadata = partition.committed_metadata.as_deref();
-    let (stored, dropped) = position::stored(map, home(group), partition.committed_offset, metadata);
+    let home = home(group);
+    let most = cx.topology.side(home).and_then(|c| c.commit_metadata).unwrap_or(position::METADATA_MAX_BYTES);
+    let (stored, dropped) = position::stored(map, home, partition.committed_offset, metadata, most);
     if dropped {
         cx.shared.metrics.trailer_metadata_dropped.increment(1);
         let index = partition.partition_index;
-        tracing::warn!(
-            group,
-            topic,
-            partition = index,
-            "the commit's metadata leaves no room for its position: dropped"
-        );
+        // Once: it will be so with every commit.
+        if cx.shared.alarms.is_first(format!("metadata of {group} at {topic}-{index}")) {
+            tracing::warn!(
+                group,
+                topic,
+                partition = index,
+                "the commits' metadata leaves no room for their position: dropped"
+            );
+        }
     }
     partition.committed_offset = stored.offset;
     partition.committed_metadata = stored.metadata.map(StrBytes::from_string);

@@ -7,7 +7,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
-use super::groups::{COORDINATOR_LOST, note_error};
+use super::groups::{lost_code, note_error};
 use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::{home, position};
@@ -37,9 +37,11 @@ impl OffsetFetch {
 
     fn one(&self, cx: &Context<'_>, answers: Answers) -> OffsetFetchResponse {
         let group = &self.request.group_id;
-        let mut answer = match answers.into_iter().next() {
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let mut answer = match answer {
             Some(Ok(ResponseKind::OffsetFetch(answer))) => answer,
-            _ => self.lost(cx.version),
+            _ => self.lost(cx.version, error),
         };
         note_error(cx, group, answer.error_code);
         for topic in &mut answer.topics {
@@ -58,6 +60,7 @@ impl OffsetFetch {
     fn many(&self, cx: &Context<'_>, answers: Answers) -> OffsetFetchResponse {
         let mut merged = OffsetFetchResponse::default();
         for (asked, answer) in self.request.groups.iter().zip(answers) {
+            let error = lost_code(Some(&answer));
             let found = match answer {
                 Ok(ResponseKind::OffsetFetch(a)) => {
                     merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
@@ -65,7 +68,7 @@ impl OffsetFetch {
                 }
                 _ => None,
             };
-            let lost = || OffsetFetchResponseGroup::default().with_error_code(COORDINATOR_LOST);
+            let lost = || OffsetFetchResponseGroup::default().with_error_code(error);
             let mut group = found.unwrap_or_else(lost).with_group_id(asked.group_id.clone());
             note_error(cx, &asked.group_id, group.error_code);
             for topic in &mut group.topics {
@@ -84,15 +87,15 @@ impl OffsetFetch {
     }
 
     /// v1 has errors for partitions only.
-    fn lost(&self, version: i16) -> OffsetFetchResponse {
+    fn lost(&self, version: i16, error: i16) -> OffsetFetchResponse {
         if version >= 2 {
-            return OffsetFetchResponse::default().with_error_code(COORDINATOR_LOST);
+            return OffsetFetchResponse::default().with_error_code(error);
         }
         let failed = |index: &i32| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(*index)
                 .with_committed_offset(-1)
-                .with_error_code(COORDINATOR_LOST)
+                .with_error_code(error)
         };
         let topics = self.request.topics.iter().flatten().map(|t| {
             let partitions = t.partition_indexes.iter().map(failed).collect();

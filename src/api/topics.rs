@@ -17,10 +17,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::configs::names_brokers;
-use super::{Ask, Context, Input, Machine, Step, To};
+use super::{Ask, Context, Input, Machine, Step, To, Unanswered};
 use crate::config::Migration;
 use crate::error::code;
 use crate::ids::Side;
+use crate::store::identity::is_marker_topic;
 use crate::upstream::{Lane, Lost};
 
 /// How long a topic id is looked for that the snapshot lacks.
@@ -60,7 +61,7 @@ impl Topics {
         ask(RequestKind::CreateTopics(request.with_topics(self.created.0.clone())))
     }
 
-    fn created_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> CreateTopicsResponse {
+    fn created_answer(&mut self, answer: Option<Result<ResponseKind, Unanswered>>) -> CreateTopicsResponse {
         let (asked, refused) = std::mem::take(&mut self.created);
         let mut answer = match answer {
             Some(Ok(ResponseKind::CreateTopics(answer))) => answer,
@@ -92,7 +93,7 @@ impl Topics {
         for topic in all {
             let refusal = match topic.name.as_ref().map(|n| n.to_string()).or_else(|| name_of(cx, topic.topic_id)) {
                 None => Some((code::UNKNOWN_TOPIC_ID, "the source has no such topic".to_owned())),
-                Some(name) => may_not_delete(cx, &name).map(|text| (code::POLICY_VIOLATION, text)),
+                Some(name) => may_not_delete(cx, &name),
             };
             match refusal {
                 Some((error, text)) => self.deleted.1.push(
@@ -115,7 +116,7 @@ impl Topics {
         }))
     }
 
-    fn deleted_answer(&mut self, answer: Option<Result<ResponseKind, Lost>>) -> DeleteTopicsResponse {
+    fn deleted_answer(&mut self, answer: Option<Result<ResponseKind, Unanswered>>) -> DeleteTopicsResponse {
         let (asked, refused) = std::mem::take(&mut self.deleted);
         let mut answer = match answer {
             Some(Ok(ResponseKind::DeleteTopics(answer))) => answer,
@@ -157,9 +158,9 @@ fn ask(request: RequestKind) -> Step {
 }
 
 /// Not sent: clients look for the controller and ask again. Sent: nobody knows, and nobody asks again by himself.
-fn lost_code(lost: Option<&Result<ResponseKind, Lost>>) -> i16 {
+fn lost_code(lost: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
     match lost {
-        Some(Err(Lost::NotSent(_))) => code::NOT_CONTROLLER,
+        Some(Err(Unanswered::Lost(Lost::NotSent(_)))) => code::NOT_CONTROLLER,
         _ => code::REQUEST_TIMED_OUT,
     }
 }
@@ -173,6 +174,9 @@ fn may_not_create(cx: &Context<'_>, topic: &CreatableTopic) -> Option<(i16, Stri
         let text = "the brokers behind kafka-cutover are not visible: create the topic without a replica assignment";
         return Some((INVALID_REPLICA_ASSIGNMENT, text.to_owned()));
     }
+    if is_marker_topic(&topic.name) {
+        return Some((code::POLICY_VIOLATION, "the name is kafka-cutover's own".to_owned()));
+    }
     let migration = moved_on(cx, &topic.name)?;
     let text = format!(
         "migration {} has switched its producers: create topic {} on both clusters, then prepare it again",
@@ -184,7 +188,7 @@ fn may_not_create(cx: &Context<'_>, topic: &CreatableTopic) -> Option<(i16, Stri
 
 /// A migration of the topic's name, if every one that matches it has switched its producers (DESIGN.md section 5).
 /// A topic that is there already is the source's to refuse.
-fn moved_on<'a>(cx: &'a Context<'_>, topic: &TopicName) -> Option<&'a Migration> {
+pub(super) fn moved_on<'a>(cx: &'a Context<'_>, topic: &TopicName) -> Option<&'a Migration> {
     if cx.partitions.topics.contains_key(topic.as_str()) {
         return None;
     }
@@ -192,20 +196,21 @@ fn moved_on<'a>(cx: &'a Context<'_>, topic: &TopicName) -> Option<&'a Migration>
     matching.iter().all(|m| has_switched(cx, m)).then(|| matching.first().copied())?
 }
 
-/// All its partitions take their records on the target.
+/// All partitions that it has sealed take their records on the target. A topic that came after `prepare` is on the
+/// source for good, and says nothing.
 fn has_switched(cx: &Context<'_>, migration: &Migration) -> bool {
-    let mut states =
-        cx.partitions.topics.iter().filter(|(name, _)| migration.matches(name)).flat_map(|(_, p)| p.iter());
-    let on_target = |open: Side| open == Side::Target;
-    states.next().is_some_and(|s| on_target(s.map.open_side())) && states.all(|s| on_target(s.map.open_side()))
+    let matching = cx.partitions.topics.iter().filter(|(name, _)| migration.matches(name));
+    let sealed = matching.filter(|(_, states)| states.iter().any(|s| s.map.seals() > 0));
+    let mut states = sealed.flat_map(|(_, states)| states.iter()).peekable();
+    states.peek().is_some() && states.all(|s| s.map.open_side() == Side::Target)
 }
 
-/// A partition snapshot holds what a migration has prepared, until it is over.
-fn may_not_delete(cx: &Context<'_>, topic: &str) -> Option<String> {
-    cx.partitions.topics.get(topic)?;
-    let migration = cx.shared.config.migrations.iter().find(|m| m.matches(topic));
-    let whose = migration.map_or_else(|| "a migration".to_owned(), |m| format!("migration {}", m.name));
-    Some(format!(
-        "topic {topic} is part of {whose}: abort or complete it first, then delete the topic on both clusters"
-    ))
+fn may_not_delete(cx: &Context<'_>, topic: &str) -> Option<(i16, String)> {
+    if is_marker_topic(topic) {
+        return Some((code::UNKNOWN_TOPIC_OR_PARTITION, "the source has no such topic".to_owned()));
+    }
+    let migration = cx.shared.prepared_by(topic)?;
+    let text =
+        format!("topic {topic} is part of migration {migration}, which has prepared it: it stays until that is over");
+    Some((code::POLICY_VIOLATION, text))
 }

@@ -79,6 +79,7 @@ impl Default for Timeouts {
             request: Duration::from_secs(30),
             straggling_part: Duration::from_secs(2),
             client_idle: Duration::from_mins(10),
+            client_frame: Duration::from_secs(30),
             upstream_idle: Duration::from_mins(1),
             metadata_max_age: Duration::from_secs(30),
             wind_down: Duration::from_secs(20),

@@ -118,7 +118,7 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Unanswered requests of one connection; further ones are not read.
     pub in_flight_requests: usize,
-    /// Bytes held for one connection; further ones are not read.
+    /// Bytes held for one connection, requests and answers; further requests are not read.
     #[schemars(with = "String")]
     pub in_flight_bytes_per_connection: ByteSize,
     /// Bytes held for all connections.
@@ -151,6 +151,10 @@ pub struct Timeouts {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub client_idle: Duration,
+    /// A request that has begun to arrive has to go on within this.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub client_frame: Duration,
     /// An upstream connection without a request is closed after this.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]

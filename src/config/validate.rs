@@ -160,6 +160,7 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
         ("timeouts.request", t.request),
         ("timeouts.straggling_part", t.straggling_part),
         ("timeouts.client_idle", t.client_idle),
+        ("timeouts.client_frame", t.client_frame),
         ("timeouts.upstream_idle", t.upstream_idle),
         ("timeouts.metadata_max_age", t.metadata_max_age),
     ] {

@@ -4,16 +4,16 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use kafka_protocol::messages::{ApiKey, GroupId, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver::Reply;
 use super::session::Session;
-use crate::api::{self, Ask, Input, Step, To};
+use crate::api::{self, Ask, Input, Step, To, Unanswered};
 use crate::error::code;
 use crate::ids::{NodeId, Side};
 use crate::upstream::{Lane, Lost, Node, Outgoing};
@@ -21,6 +21,9 @@ use crate::virtual_cluster::versions::key_of;
 use crate::wire::chain::ChainWriter;
 use crate::wire::frame::{self, RequestHead};
 use crate::wire::{decode, encode};
+
+/// Requests to brokers that one request of a client has under way.
+const AT_ONCE: usize = 64;
 
 /// A request from its decoding to its answer.
 pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) -> Reply {
@@ -33,7 +36,10 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) 
     loop {
         let step = machine.step(&session.context(version), input);
         input = match step {
-            Step::Ask(asks) => Input::Answers(join_all(asks.into_iter().map(|a| ask(&session, &head, a))).await),
+            Step::Ask(asks) => {
+                let asked = stream::iter(asks.into_iter().map(|a| ask(&session, &head, a)));
+                Input::Answers(asked.buffered(AT_ONCE).collect().await)
+            }
             Step::AwaitTopology { side, newer_than, deadline } => {
                 await_topology(&session, side, newer_than, deadline).await;
                 Input::Woken
@@ -70,12 +76,18 @@ fn encoded(head: &RequestHead, answer: &ResponseKind) -> Reply {
 }
 
 /// One request of a machine, to the broker that it names.
-async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<ResponseKind, Lost> {
+async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<ResponseKind, Unanswered> {
     let side = ask.side;
+    let mut place = None;
     let node = match ask.to {
-        To::Any => Node::Any,
+        To::Any => return Ok(anybody(session, head, side, ask.lane, &ask.request).await?),
         To::Node(id) => Node::Id(id),
-        To::Coordinator(group) => Node::Id(coordinator(session, head, side, &group).await?),
+        To::Coordinator(group) => {
+            let place = place.insert(session.order.enter(&group, ask.lane));
+            let node = coordinator(session, head, side, &group).await?;
+            place.turn().await;
+            Node::Id(node)
+        }
         To::Controller => {
             let topology = session.shared.topology.load();
             let view = topology.side(side);
@@ -83,11 +95,11 @@ async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<Resp
             controller.map_or(Node::Any, Node::Id)
         }
     };
-    exchange(session, head, side, node, ask.lane, &ask.request).await
+    Ok(exchange(session, head, side, node, ask.lane, &ask.request).await?)
 }
 
 /// The coordinator of a group: known, or asked for.
-async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, group: &str) -> Result<NodeId, Lost> {
+async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, group: &str) -> Result<NodeId, Unanswered> {
     if let Some(node) = session.shared.coordinators.get(side, group) {
         return Ok(node);
     }
@@ -97,22 +109,42 @@ async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, grou
         4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
         _ => FindCoordinatorRequest::default().with_key(GroupId(key).0),
     };
-    let answer = exchange(session, head, side, Node::Any, Lane::Ordinary, &request.into()).await?;
+    let answer = anybody(session, head, side, Lane::Ordinary, &request.into()).await?;
     let ResponseKind::FindCoordinator(answer) = answer else {
-        return Err(Lost::NotSent("the coordinator is unknown".to_owned()));
+        return Err(Lost::NotSent("the coordinator is unknown".to_owned()).into());
     };
     let (error, node) = match answer.coordinators.first() {
         Some(found) => (found.error_code, found.node_id.0),
         None => (answer.error_code, answer.node_id.0),
     };
     if error != code::NONE {
-        return Err(Lost::NotSent(format!("no coordinator: {}", crate::error::code_name(error))));
+        return Err(Unanswered::NoCoordinator(error));
     }
     session.shared.coordinators.set(side, group, node);
     if !session.shared.topology.load().side(side).is_some_and(|c| c.brokers.contains_key(&node)) {
         session.shared.refresh(side);
     }
     Ok(node)
+}
+
+/// Asks any broker; after a while another, so that one which accepts and says nothing is not everybody's.
+async fn anybody(
+    session: &Rc<Session>,
+    head: &RequestHead,
+    side: Side,
+    lane: Lane,
+    request: &RequestKind,
+) -> Result<ResponseKind, Lost> {
+    let brokers = session.shared.topology.load().side(side).map_or(0, |c| c.brokers.len());
+    for _ in 1..brokers {
+        let Some(node) = session.pool.borrow_mut().any(side, lane) else { break };
+        let patience = session.shared.config.timeouts.straggling_part;
+        match timeout(patience, exchange(session, head, side, Node::Id(node), lane, request)).await {
+            Ok(Err(Lost::NotSent(_))) | Err(_) => session.pool.borrow_mut().is_silent(side, node),
+            Ok(done) => return done,
+        }
+    }
+    exchange(session, head, side, Node::Any, lane, request).await
 }
 
 async fn exchange(
@@ -139,6 +171,7 @@ async fn exchange(
         client_id: head.client_id.clone(),
         body,
         answered: true,
+        patience: session.patience(request),
         completion: Box::new(move |outcome| drop(done.send(outcome))),
     };
     session.shared.metrics.upstream(api_key, side);

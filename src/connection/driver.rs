@@ -17,15 +17,17 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::held::Held;
 use super::produce::Dispatched;
 use super::session::Session;
 use super::{drive, fetch, produce};
-use crate::api::api_versions;
+use crate::api::{TABLE, api_versions};
 use crate::monitor::metrics::RejectReason;
 use crate::routing::shared::HoldDeadline;
 use crate::wire::chain::{Chain, ChainWriter};
+use crate::wire::fetch::FetchRequest;
 use crate::wire::frame::{self, RequestHead};
-use crate::wire::io::{FrameError, FrameReader, write_chains};
+use crate::wire::io::{FIRST_READ, FrameError, FrameReader, Step, write_chains};
 use crate::wire::produce::ProduceRequest;
 use crate::wire::{WireError, decode, encode};
 
@@ -34,8 +36,16 @@ const FETCH: i16 = 1;
 const API_VERSIONS: i16 = 18;
 /// A client that takes nothing for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How soon a connection looks again whether there is room for its next request.
-const BREATHER: Duration = Duration::from_millis(5);
+/// A frame that has begun has to grow by this within `timeouts.client_frame`, or be whole.
+const LEAST_GROWTH: usize = 64 * 1024;
+/// Answers are gathered for one write up to this.
+const WRITE_AT_ONCE: usize = 1024 * 1024;
+/// Requests that are under way at a time, produce apart: their answers wait here behind one that takes long.
+const STARTED: usize = 16;
+/// What an element of an array weighs once it is decoded, its part in the answer included.
+const ELEMENT: usize = 256;
+/// No client waits longer for data.
+const LONGEST_WAIT_MS: i32 = 300_000;
 
 /// What becomes of one request.
 pub enum Reply {
@@ -70,26 +80,37 @@ pub enum End {
 struct Arrived {
     head: RequestHead,
     body: Bytes,
+    /// What is held for it.
     size: usize,
+    since: Instant,
     /// Decoded once, however often it is tried.
     produce: Option<ProduceRequest>,
 }
 
 struct Pipeline {
     session: Rc<Session>,
+    held: Rc<Held>,
     answers: FuturesOrdered<LocalBoxFuture<'static, (Reply, Finished)>>,
     backlog: VecDeque<Arrived>,
     /// The request at the head of the backlog waits for a hold or a gate; since when.
     held_since: Option<Instant>,
     /// The seal was told how long it can wait.
     told: bool,
-    bytes: usize,
+    /// Of `answers`, those that are not for produce.
+    started: usize,
 }
 
 /// For the books, once a request has its answer.
 struct Finished {
-    size: usize,
+    /// What is held for the request, and then for its answer too.
+    held: usize,
     api_key: i16,
+    since: Instant,
+}
+
+/// The frame that has begun to arrive, when it was last looked at.
+struct HalfFrame {
+    bytes: usize,
     since: Instant,
 }
 
@@ -98,29 +119,37 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
     let limits = session.shared.config.limits.clone();
     let idle = session.shared.config.timeouts.client_idle;
     let frame_limit = usize::try_from(limits.frame.as_u64()).unwrap_or(usize::MAX);
-    let byte_limit = usize::try_from(limits.in_flight_bytes_per_connection.as_u64()).unwrap_or(usize::MAX);
+    let frame_patience = session.shared.config.timeouts.client_frame;
+    let held = Rc::new(Held::new(session.shared.clone(), session.client));
     let (read, mut write) = stream.into_split();
     let mut frames = FrameReader::new(read, frame_limit);
     let mut routes = session.shared.routes_changed.subscribe();
     let mut gates = session.shared.gates_changed.subscribe();
     let mut line = Pipeline {
         session: session.clone(),
+        held: held.clone(),
         answers: FuturesOrdered::new(),
         backlog: VecDeque::new(),
         held_since: None,
         told: false,
-        bytes: 0,
+        started: 0,
     };
+    let mut half = HalfFrame { bytes: 0, since: Instant::now() };
     loop {
         let winding_down = session.shared.winding_down.is_cancelled();
         if winding_down && line.answers.is_empty() {
             return End::Broken("the proxy stops".to_owned());
         }
-        let starved = session.shared.in_flight.is_full();
         let open = !winding_down
-            && !starved
             && line.answers.len() + line.backlog.len() < limits.in_flight_requests
-            && line.bytes < byte_limit;
+            && !(line.is_busy() && held.is_full());
+        let begun = frames.unfinished();
+        // A half frame holds what others wait for, and must not wait for them; whoever has answers to come can wait.
+        let urgent = begun > FIRST_READ && !line.is_busy();
+        let room = !open || held.may_read(urgent);
+        if !open {
+            half.since = Instant::now();
+        }
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -129,10 +158,24 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 }
             }
             () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
-            arrived = frames.next(), if open => {
-                let end = match arrived {
-                    Ok(Some(frame)) => line.arrive(frame).err(),
-                    Ok(None) => Some(End::Client),
+            read = frames.step(), if open && room => {
+                held.half_read(frames.unfinished());
+                let end = match read {
+                    Ok(Step::Frame(frame)) => {
+                        held.end_turn();
+                        half = HalfFrame { bytes: frames.unfinished(), since: Instant::now() };
+                        line.arrive(frame).err()
+                    }
+                    Ok(Step::Part) => {
+                        if begun == 0 {
+                            half = HalfFrame { bytes: frames.unfinished(), since: Instant::now() };
+                        }
+                        None
+                    }
+                    Ok(Step::End) => Some(End::Client),
+                    Err(FrameError::Length { len, .. }) if is_another_protocol(len) => {
+                        Some(End::Rejected(RejectReason::NotKafka, "another protocol than Kafka's".to_owned()))
+                    }
                     Err(FrameError::Length { len, .. }) if len > 0 => {
                         Some(End::Rejected(RejectReason::TooLarge, format!("a frame of {len} bytes is over the limit")))
                     }
@@ -147,8 +190,16 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 }
             }
             () = session.shared.winding_down.cancelled(), if !winding_down => {}
-            // Others hold the memory: their answers give it back.
-            () = tokio::time::sleep(BREATHER), if starved => {}
+            () = held.room(urgent), if !room => {}
+            // Who holds no more than everybody may waits for room as long as it takes.
+            () = tokio::time::sleep_until(half.since + frame_patience),
+                if open && begun > 0 && (room || begun > FIRST_READ) =>
+            {
+                if begun < half.bytes + LEAST_GROWTH {
+                    return End::Broken(format!("a frame that does not go on for {} s", frame_patience.as_secs()));
+                }
+                half = HalfFrame { bytes: begun, since: Instant::now() };
+            }
             () = tokio::time::sleep(idle), if line.answers.is_empty() && line.backlog.is_empty() => {
                 return End::Broken(format!("idle for {} s", idle.as_secs()));
             }
@@ -170,6 +221,18 @@ async fn changed(routes: &mut watch::Receiver<u64>, gates: &mut watch::Receiver<
 }
 
 impl Pipeline {
+    /// Something is under way, or waits.
+    fn is_busy(&self) -> bool {
+        !self.answers.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// What a request weighs beyond its bytes, once it is decoded.
+    fn weigh(&self, arrived: &mut Arrived, elements: usize) {
+        let weight = elements.saturating_mul(ELEMENT);
+        arrived.size += weight;
+        self.held.take(weight);
+    }
+
     /// A frame was read: its head is taken off, its version checked.
     fn arrive(&mut self, frame: Bytes) -> Result<(), End> {
         let size = frame.len();
@@ -181,10 +244,9 @@ impl Pipeline {
         let head = if spoken || api_key == API_VERSIONS {
             frame::request_head(&mut body)
         } else {
-            return Err(End::Rejected(
-                RejectReason::UnsupportedVersion,
-                format!("API key {api_key} version {version} is not offered"),
-            ));
+            let known = TABLE.iter().any(|entry| entry.key as i16 == api_key);
+            let reason = if known { RejectReason::UnsupportedVersion } else { RejectReason::UnknownApi };
+            return Err(End::Rejected(reason, format!("API key {api_key} version {version} is not offered")));
         };
         let head = match head {
             Ok(head) => head,
@@ -195,24 +257,35 @@ impl Pipeline {
             Err(error) => return Err(End::Rejected(RejectReason::Malformed, error.to_string())),
         };
         shared.metrics.request(api_key, size);
-        self.bytes += size;
-        shared.in_flight.take(size);
-        self.backlog.push_back(Arrived { head, body, size, produce: None });
+        self.held.take(size);
+        self.backlog.push_back(Arrived { head, body, size, since: Instant::now(), produce: None });
         Ok(())
     }
 
     /// Starts what can start, in order.
     fn start_all(&mut self) -> Result<(), End> {
         while let Some(mut arrived) = self.backlog.pop_front() {
-            match self.start(&mut arrived)? {
+            let produce = arrived.head.api_key == PRODUCE;
+            // The answers of what is started wait in memory behind the first; produce has small ones, and frees much.
+            let many = self.started >= STARTED || !self.answers.is_empty() && self.held.is_short();
+            let started = if many && !produce { None } else { self.start(&mut arrived)? };
+            match started {
                 Some(reply) => {
-                    let finished =
-                        Finished { size: arrived.size, api_key: arrived.head.api_key, since: Instant::now() };
+                    let mut finished =
+                        Finished { held: arrived.size, api_key: arrived.head.api_key, since: arrived.since };
+                    self.started += usize::from(!produce);
                     self.told = false;
                     if self.held_since.take().is_some() {
                         self.session.shared.metrics.held(false);
                     }
-                    self.answers.push_back(Box::pin(reply.map(move |r| (r, finished))));
+                    let held = self.held.clone();
+                    self.answers.push_back(Box::pin(reply.map(move |reply| {
+                        if let Reply::Frame(answer) = &reply {
+                            held.take(answer.len());
+                            finished.held += answer.len();
+                        }
+                        (reply, finished)
+                    })));
                 }
                 None => {
                     self.backlog.push_front(arrived);
@@ -233,12 +306,17 @@ impl Pipeline {
         Ok(Some(match head.api_key {
             PRODUCE => return self.start_produce(arrived),
             FETCH => {
-                let request = crate::wire::fetch::FetchRequest::decode(arrived.body.clone(), head.api_version);
-                fetch::run(session, head.clone(), request.map_err(rejected)?).boxed_local()
+                let request = FetchRequest::decode(arrived.body.clone(), head.api_version);
+                let mut request = request.map_err(rejected)?;
+                request.max_wait_ms = request.max_wait_ms.min(LONGEST_WAIT_MS);
+                self.weigh(arrived, request.topics.iter().map(|t| 1 + t.partitions.len()).sum());
+                fetch::run(session, head, request).boxed_local()
             }
             API_VERSIONS => future::ready(api_versions_reply(&session, &head)).boxed_local(),
             key => {
-                let request = decode::request(key, head.api_version, arrived.body.clone()).map_err(rejected)?;
+                let decoded = decode::weighed_request(key, head.api_version, arrived.body.clone());
+                let (request, elements) = decoded.map_err(rejected)?;
+                self.weigh(arrived, elements);
                 drive::run(session, head, request).boxed_local()
             }
         }))
@@ -285,23 +363,29 @@ impl Pipeline {
     /// Writes an answer and whatever else is ready behind it, in one go.
     async fn write(&mut self, write: &mut OwnedWriteHalf, reply: Reply, finished: Finished) -> Result<(), End> {
         let mut out = VecDeque::with_capacity(1);
+        let mut held = finished.held;
         let mut end = self.settle(reply, finished, &mut out).err();
-        while end.is_none() {
+        while end.is_none() && out.iter().map(Chain::len).sum::<usize>() < WRITE_AT_ONCE {
             match self.answers.next().now_or_never() {
-                Some(Some((reply, finished))) => end = self.settle(reply, finished, &mut out).err(),
+                Some(Some((reply, finished))) => {
+                    held += finished.held;
+                    end = self.settle(reply, finished, &mut out).err();
+                }
                 _ => break,
             }
         }
         match timeout(WRITE_TIMEOUT, write_chains(write, &mut out)).await {
-            Ok(Ok(())) => end.map_or(Ok(()), Err),
+            Ok(Ok(())) => {
+                self.held.give_back(held);
+                end.map_or(Ok(()), Err)
+            }
             Ok(Err(error)) => Err(End::Broken(error.to_string())),
             Err(_) => Err(End::Broken("the client takes no answers".to_owned())),
         }
     }
 
     fn settle(&mut self, reply: Reply, finished: Finished, out: &mut VecDeque<Chain>) -> Result<(), End> {
-        self.bytes = self.bytes.saturating_sub(finished.size);
-        self.session.shared.in_flight.give_back(finished.size);
+        self.started -= usize::from(finished.api_key != PRODUCE);
         let metrics = &self.session.shared.metrics;
         match reply {
             Reply::Frame(chain) => {
@@ -317,12 +401,18 @@ impl Pipeline {
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        self.session.shared.in_flight.give_back(self.bytes);
         // Held requests of a closed connection are dropped: their client sends them again (PROTOCOL.md rule 18).
         if self.held_since.is_some() {
             self.session.shared.metrics.held(false);
         }
     }
+}
+
+/// What stands where a length would: HTTP, SSH, a TLS greeting.
+fn is_another_protocol(length: i32) -> bool {
+    const FIRST: [&[u8; 4]; 6] = [b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"SSH-"];
+    let bytes = length.to_be_bytes();
+    FIRST.contains(&&bytes) || bytes.starts_with(&[0x16, 3])
 }
 
 fn api_versions_reply(session: &Session, head: &RequestHead) -> Reply {

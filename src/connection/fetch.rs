@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -24,6 +25,8 @@ use crate::wire::frame::{self, RequestHead};
 use crate::wire::{decode, encode};
 
 const FETCH: i16 = 1;
+/// A broker that is silent for so long after it should have answered is given up, and its leaders are looked up anew.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What outlives one fetch of this client.
 pub struct Standing {
@@ -95,7 +98,8 @@ fn send_on(session: &Rc<Session>, head: &RequestHead, key: LaneKey, request: &Fe
         Ok(body) => {
             let client_id = head.client_id.clone();
             let completion = Box::new(completion);
-            let outgoing = Outgoing { api_key: FETCH, version, client_id, body, answered: true, completion };
+            let patience = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)) + SILENCE;
+            let outgoing = Outgoing { api_key: FETCH, version, client_id, body, answered: true, patience, completion };
             session.shared.metrics.upstream(FETCH, key.side);
             session.pool.borrow_mut().send(key.side, Node::Id(key.node), key.lane(), outgoing);
         }
@@ -125,7 +129,8 @@ fn ask(session: &Session, head: &RequestHead, question: Question) {
         Ok(body) => {
             let client_id = head.client_id.clone();
             let completion = Box::new(completion);
-            let outgoing = Outgoing { api_key: key, version, client_id, body, answered: true, completion };
+            let outgoing =
+                Outgoing { api_key: key, version, client_id, body, answered: true, patience: SILENCE, completion };
             session.shared.metrics.upstream(key, side);
             session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
         }

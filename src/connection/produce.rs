@@ -20,6 +20,7 @@ use crate::ids::{Side, VirtualPid};
 use crate::producers::Outcome;
 use crate::producers::unknown::Unknown;
 use crate::routing::{Live, Shared};
+use crate::upstream::connection::ANSWER_PATIENCE;
 use crate::upstream::{Completion, Lane, Lost, Node, Outgoing};
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame::{self, RequestHead};
@@ -108,8 +109,10 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
                     client_id: head.client_id.clone(),
                     body,
                     answered: request.acks != 0,
+                    patience: ANSWER_PATIENCE,
                     completion: Box::new(completion),
                 };
+                session.shared.metrics.upstream(outgoing.api_key, side);
                 session.pool.borrow_mut().send(side, Node::Id(node), Lane::Produce, outgoing);
             }
             Err(error) => Box::new(completion).complete(Err(Lost::NotSent(error.to_string()))),
@@ -335,8 +338,9 @@ fn ask_gate(
     match encoded {
         Ok(body) => {
             let completion = Box::new(completion);
-            let outgoing =
-                Outgoing { api_key: DESCRIBE_PRODUCERS, version: 0, client_id: None, body, answered: true, completion };
+            let (api_key, version, client_id, patience) = (DESCRIBE_PRODUCERS, 0, None, ANSWER_PATIENCE);
+            let outgoing = Outgoing { api_key, version, client_id, body, answered: true, patience, completion };
+            session.shared.metrics.upstream(api_key, side);
             session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
         }
         Err(error) => completion(Err(Lost::NotSent(error.to_string()))),

@@ -5,14 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use kafka_protocol::messages::RequestKind;
 use tokio::time::Instant;
 
+use super::order::Order;
 use crate::api::Context;
 use crate::clock;
 use crate::routing::Shared;
 use crate::upstream::Pool;
-use crate::upstream::connection::Limits;
+use crate::upstream::connection::{ANSWER_PATIENCE, Limits};
 use crate::virtual_cluster::Nodes;
 
 pub struct Session {
@@ -22,16 +25,22 @@ pub struct Session {
     pub client: u64,
     pub pool: RefCell<Pool>,
     pub fetch: super::fetch::Standing,
+    pub order: Rc<Order>,
+    /// How long a member's JoinGroup and SyncGroup may take: as it says itself in the first.
+    rebalance_patience: Cell<Duration>,
     /// Set when an outcome was lost: the client has to find out by a closed connection, as a broker would have it.
     broken: Cell<bool>,
 }
 
 impl Session {
     pub fn new(shared: Arc<Shared>, nodes: Arc<Nodes>, peer: SocketAddr) -> Rc<Self> {
-        let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config)));
         let client = shared.next_client();
+        let turn = usize::try_from(client).unwrap_or(0);
+        let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config), turn));
+        let rebalance_patience = Cell::new(ANSWER_PATIENCE);
         let fetch = super::fetch::Standing::new(&shared);
-        Rc::new(Self { shared, nodes, peer, client, pool, fetch, broken: Cell::new(false) })
+        let (order, broken) = (Default::default(), Cell::new(false));
+        Rc::new(Self { shared, nodes, peer, client, pool, fetch, order, rebalance_patience, broken })
     }
 
     /// The snapshots of this moment.
@@ -44,6 +53,24 @@ impl Session {
             version,
             now: Instant::now(),
             now_ms: clock::now_ms(),
+        }
+    }
+
+    /// How long the answer to a request of the client may take.
+    pub fn patience(&self, request: &RequestKind) -> Duration {
+        /// A broker waits for the members to the end of their time, then answers.
+        const MORE: Duration = Duration::from_secs(30);
+        match request {
+            RequestKind::JoinGroup(join) => {
+                // v0 has one time for both.
+                let ms =
+                    if join.rebalance_timeout_ms >= 0 { join.rebalance_timeout_ms } else { join.session_timeout_ms };
+                let patience = Duration::from_millis(u64::try_from(ms).unwrap_or(0)) + MORE;
+                self.rebalance_patience.set(patience.max(ANSWER_PATIENCE));
+                self.rebalance_patience.get()
+            }
+            RequestKind::SyncGroup(_) => self.rebalance_patience.get(),
+            _ => ANSWER_PATIENCE,
         }
     }
 

@@ -16,8 +16,15 @@ pub struct Position {
 }
 
 /// What a client commits, in its home's terms. The flag: the client's metadata had to go.
-/// `map`: none for a partition that no migration has touched; its offsets are the source's own.
-pub fn stored(map: Option<&SpliceMap>, home: Side, offset: i64, metadata: Option<&str>) -> (Position, bool) {
+/// `map`: none for a partition that no migration has touched; its offsets are the source's own. `most`: bytes of metadata
+/// that the home takes.
+pub fn stored(
+    map: Option<&SpliceMap>,
+    home: Side,
+    offset: i64,
+    metadata: Option<&str>,
+    most: usize,
+) -> (Position, bool) {
     // Cleaned also where nothing is translated: a position that a tool copied must not be believed later.
     let plain = |offset| (Position { offset, metadata: metadata.map(|m| trailer::clean(m).to_owned()) }, false);
     let Some(map) = map.filter(|_| offset >= 0) else { return plain(offset) };
@@ -25,7 +32,7 @@ pub fn stored(map: Option<&SpliceMap>, home: Side, offset: i64, metadata: Option
     if !committed.trailer {
         return plain(committed.native.0);
     }
-    let attached = trailer::attach(metadata.unwrap_or_default(), Virtual(offset), METADATA_MAX_BYTES);
+    let attached = trailer::attach(metadata.unwrap_or_default(), Virtual(offset), most);
     let position = Position { offset: committed.native.0, metadata: Some(attached.metadata) };
     (position, attached.client_part_dropped)
 }

@@ -45,6 +45,14 @@ pub struct Shadow {
     pub metadata: Option<String>,
 }
 
+/// What the writer is told, in the order in which it happened on the groups' homes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Told {
+    Committed(Shadow),
+    /// The group: its shadow goes with it.
+    Deleted(String),
+}
+
 /// What is owed for one partition of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Owed {
@@ -66,6 +74,8 @@ pub struct Pending {
     groups: HashMap<String, Waiting>,
     /// The groups, the one that has waited longest in front.
     queue: VecDeque<String>,
+    /// Groups whose shadows are to be deleted, each with the moment from which on it is another group.
+    deleted: HashMap<String, u64>,
     limit: usize,
     entries: usize,
     stamp: u64,
@@ -80,8 +90,8 @@ struct Waiting {
 
 impl Pending {
     pub fn new(limit: usize) -> Self {
-        let (groups, queue) = (HashMap::new(), VecDeque::new());
-        Self { groups, queue, limit, entries: 0, stamp: 0, overflowed: 0 }
+        let (groups, queue, deleted) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        Self { groups, queue, deleted, limit, entries: 0, stamp: 0, overflowed: 0 }
     }
 
     /// Partitions of groups that wait.
@@ -96,6 +106,32 @@ impl Pending {
     /// Half of the room is left to commits: a pass over all groups stops here.
     pub fn has_room(&self) -> bool {
         self.entries < self.limit / 2
+    }
+
+    pub fn tell(&mut self, told: Told) {
+        match told {
+            Told::Committed(shadow) => self.put(shadow),
+            Told::Deleted(group) => self.delete(group),
+        }
+    }
+
+    /// The group is gone: what was owed to it is not owed any more, also what is being read or written just now.
+    pub fn delete(&mut self, group: String) {
+        if let Some(waiting) = self.groups.remove(&group) {
+            self.entries -= waiting.positions.len();
+            self.queue.retain(|g| *g != group);
+        }
+        self.deleted.insert(group, self.stamp);
+    }
+
+    /// Up to `max` groups whose shadows are to be deleted, before anything is written for new groups of their names.
+    pub fn deletions(&self, max: usize) -> Vec<String> {
+        self.deleted.keys().take(max).cloned().collect()
+    }
+
+    /// There is no shadow of the old group any more.
+    pub fn is_deleted(&mut self, group: &str) {
+        self.deleted.remove(group);
     }
 
     /// A client's commit: newer than all before it.
@@ -137,7 +173,7 @@ impl Pending {
             }
             let Some(group) = self.queue.pop_front() else { break };
             let Some(waiting) = self.groups.get_mut(&group) else { continue };
-            if waiting.not_before.is_some_and(|at| now < at) {
+            if waiting.not_before.is_some_and(|at| now < at) || self.deleted.contains_key(&group) {
                 self.queue.push_back(group);
                 continue;
             }
@@ -157,6 +193,9 @@ impl Pending {
 
     /// When the first group's time comes; `None`: nothing waits.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        if !self.deleted.is_empty() {
+            return Some(now);
+        }
         self.groups.values().map(|w| w.not_before.unwrap_or(now)).min()
     }
 
@@ -166,6 +205,9 @@ impl Pending {
     }
 
     fn insert(&mut self, group: &str, partition: TopicPartition, owed: Owed, replaces: impl Fn(&Owed) -> bool) {
+        if self.deleted.get(group).is_some_and(|moment| owed.stamp <= *moment) {
+            return;
+        }
         let waiting = match self.groups.get_mut(group) {
             Some(waiting) => waiting,
             None => {

@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::shadow::{self, GroupBatch, Pending, Shadow, Sorted};
+use super::shadow::{self, GroupBatch, Pending, Sorted, Told};
 use crate::error::{code, code_name};
 use crate::ids::{Side, TopicPartition};
 use crate::monitor::metrics::ShadowOutcome;
@@ -48,7 +48,7 @@ const AFRESH: Duration = Duration::from_secs(6 * 3600);
 const MOST_REMEMBERED: usize = 100_000;
 
 /// Writes for ever.
-pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::UnboundedReceiver<Shadow>) {
+pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::UnboundedReceiver<Told>) {
     let mut routes = shared.routes_changed.subscribe();
     let mut inbox = Inbox { receiver, pending: Pending::new(MOST_PENDING) };
     let now = Instant::now();
@@ -68,6 +68,11 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         let now = Instant::now();
         writer.notice(&mut inbox.pending, now);
         if now >= writer.write_at {
+            let groups = inbox.pending.deletions(GROUPS);
+            if !groups.is_empty() {
+                writer.delete(&mut inbox, groups).await;
+                continue;
+            }
             let batches = inbox.pending.due(GROUPS, now);
             if !batches.is_empty() {
                 writer.write(&mut inbox, batches).await;
@@ -80,7 +85,7 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         }
         let wake = sleep_until(writer.wake(&inbox.pending, now));
         tokio::select! {
-            Some(shadow) = inbox.receiver.recv() => inbox.pending.put(shadow),
+            Some(told) = inbox.receiver.recv() => inbox.pending.tell(told),
             Ok(()) = routes.changed() => writer.notice_seals(),
             () = wake => {}
         }
@@ -130,7 +135,7 @@ fn map_of(partitions: &Partitions) -> impl Fn(&TopicPartition) -> Option<SpliceM
 }
 
 struct Inbox {
-    receiver: mpsc::UnboundedReceiver<Shadow>,
+    receiver: mpsc::UnboundedReceiver<Told>,
     pending: Pending,
 }
 
@@ -138,8 +143,8 @@ impl Inbox {
     /// What has come, a turn's worth.
     fn drain(&mut self) {
         for _ in 0..MOST_AT_ONCE {
-            let Ok(shadow) = self.receiver.try_recv() else { break };
-            self.pending.put(shadow);
+            let Ok(told) = self.receiver.try_recv() else { break };
+            self.pending.tell(told);
         }
     }
 
@@ -149,7 +154,7 @@ impl Inbox {
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                Some(shadow) = self.receiver.recv() => self.pending.put(shadow),
+                Some(told) = self.receiver.recv() => self.pending.tell(told),
             }
         }
     }
@@ -282,6 +287,28 @@ impl Writer {
         }
     }
 
+    /// The shadows of groups that are no more.
+    async fn delete(&mut self, inbox: &mut Inbox, groups: Vec<String>) {
+        let answers = inbox.during(self.clusters.delete(&groups)).await;
+        let now = Instant::now();
+        self.write_at = now + PACE;
+        for (group, answer) in groups.into_iter().zip(answers) {
+            match answer {
+                Err(error) if error.is_passing() => {
+                    tracing::debug!(%error, group, "the shadow of a deleted group waits");
+                    self.write_at = now + RETRY;
+                    continue;
+                }
+                Err(error) => {
+                    let todo = "the group was deleted on its home: delete it there too";
+                    self.complain(&group, &error.to_string(), todo);
+                }
+                Ok(()) => {}
+            }
+            inbox.pending.is_deleted(&group);
+        }
+    }
+
     fn count(&self, outcome: ShadowOutcome, positions: usize) {
         let counter = self.clusters.shared.metrics.shadow_commits.of(outcome);
         counter.increment(u64::try_from(positions).unwrap_or(u64::MAX));
@@ -366,6 +393,28 @@ impl Clusters {
         let address = self.coordinator(side, &batch.group).await?;
         let answer = groups::commit_simple(self.admin(side), &address, &batch.group, &positions).await;
         answer.inspect_err(|_| self.forget(side, &batch.group))
+    }
+
+    /// One answer for each group, in their order.
+    async fn delete(&self, groups: &[String]) -> Vec<Result<(), AdminError>> {
+        join_all(groups.iter().map(|group| self.delete_one(group))).await
+    }
+
+    /// Only a group that holds nothing but what a shadow may: another of the same name may be somebody's.
+    async fn delete_one(&self, group: &str) -> Result<(), AdminError> {
+        let side = shadow::side(group);
+        let stored = match self.committed(side, group).await {
+            Err(AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. }) => return Ok(()),
+            other => other?,
+        };
+        let partitions = self.shared.partitions.load_full();
+        let ours = |tp: &TopicPartition| map_of(&partitions)(tp).is_some_and(|map| shadow::is_owed(&map, side));
+        if stored.is_empty() || !stored.keys().all(ours) {
+            return Ok(());
+        }
+        let address = self.coordinator(side, group).await?;
+        let deleted = groups::delete(self.admin(side), &address, group).await;
+        deleted.inspect_err(|_| self.forget(side, group))
     }
 
     async fn coordinator(&self, side: Side, group: &str) -> Result<String, AdminError> {

@@ -116,6 +116,7 @@ impl Control {
             };
             let step = Event::Step { migration: migration.name.clone(), step: scheme::PREPARED.to_owned() };
             self.append(vec![event, step]).await?;
+            self.shared.set_prepared(&self.store.state());
             self.shared.refresh(Side::Source);
             self.shared.refresh(Side::Target);
             self.tell(migration, scheme::PREPARED);

@@ -1,5 +1,8 @@
 //! The handles that the rest of the proxy counts with. Held, not looked up; `table.rs` says what each means.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use metrics::{Counter, Gauge, Histogram};
 
 use super::registry::{ByApi, ByValue, Handle, Registry, Values};
@@ -86,6 +89,9 @@ pub struct Metrics {
     pub requests: ByApi<Counter>,
     request_bytes: [ByApi<Counter>; 2],
     upstream_requests: [ByApi<Counter>; 2],
+    /// `InFlight` counts here; the gauge shows it when it is asked for.
+    pub held_bytes: Arc<AtomicUsize>,
+    held_bytes_gauge: Gauge,
     pub request_duration: ByApi<Histogram>,
     pub held_requests: Gauge,
     pub holds: ByValue<Counter>,
@@ -121,6 +127,8 @@ impl Metrics {
                 by_api(&table::UPSTREAM_REQUESTS, Side::Source.name()),
                 by_api(&table::UPSTREAM_REQUESTS, Side::Target.name()),
             ],
+            held_bytes: Arc::default(),
+            held_bytes_gauge: Handle::register(&r, &table::HELD_BYTES, &[]),
             request_duration: ByApi::new(&r, &table::REQUEST_DURATION, None),
             held_requests: Handle::register(&r, &table::HELD_REQUESTS, &[]),
             holds: ByValue::new::<HoldOutcome>(&r, &table::HOLDS),
@@ -175,6 +183,7 @@ impl Metrics {
 
     /// Prometheus' text format.
     pub fn render(&self) -> String {
+        self.held_bytes_gauge.set(self.held_bytes.load(Ordering::Relaxed) as f64);
         self.registry.handle().render()
     }
 

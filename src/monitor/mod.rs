@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod observe;
 pub mod page;
 pub mod registry;
+pub mod seats;
 pub mod server;
 pub mod table;
 

@@ -17,7 +17,13 @@ use tokio_util::sync::CancellationToken;
 use super::health::Readiness;
 use super::metrics::Metrics;
 use super::page;
+use super::seats::Seats;
 use crate::control::Operator;
+
+/// At a time.
+const CONNECTIONS: usize = 64;
+/// Longer than between two looks of Prometheus, who keeps his.
+const LIFETIME: Duration = Duration::from_secs(90);
 
 /// What it shows.
 #[derive(Clone)]
@@ -42,7 +48,8 @@ pub async fn serve(listener: TcpListener, monitor: Monitor, stop: CancellationTo
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(monitor);
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    let server =
+        axum::serve(Seats::new(listener, CONNECTIONS, LIFETIME), app).with_graceful_shutdown(stop.cancelled_owned());
     tokio::select! {
         served = server => served,
         () = upkeep(&metrics) => Ok(()),

@@ -44,6 +44,7 @@ table! {
     REQUESTS: Counter "requests_total" ["api"] "requests from clients";
     REQUEST_BYTES: Counter "request_bytes_total" ["api", "direction"] "bytes of requests (in) and of their answers (out), frames with their length";
     UPSTREAM_REQUESTS: Counter "upstream_requests_total" ["api", "side"] "requests to brokers, the proxy's own included";
+    HELD_BYTES: Gauge "held_bytes" [] "bytes held for client connections: requests, frames half read, answers not yet written";
     REQUEST_DURATION: Histogram "request_duration_seconds" ["api"] "from a request's last byte to its answer's first, holds and long polls included";
     HELD_REQUESTS: Gauge "held_requests" [] "produce requests that a hold keeps waiting now";
     HOLDS: Counter "holds_total" ["outcome"] "holds of produce, by how they ended";

@@ -1,8 +1,11 @@
 //! 6. Where it goes now: immutable snapshots in two layers (topology; per-partition state), each swapped on its own.
 
+pub mod anew;
+pub mod in_flight;
 pub mod partitions;
 pub mod shared;
 pub mod track;
 
+pub use in_flight::InFlight;
 pub use partitions::{Live, PartitionState, Partitions};
 pub use shared::Shared;

@@ -2,19 +2,23 @@
 //! counter that others wait on.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::anew::Ids;
+use super::in_flight::InFlight;
 use super::partitions::Partitions;
 use crate::config::Config;
-use crate::groups::shadow::Shadow;
-use crate::ids::{NodeId, Side};
+use crate::groups::shadow::Told;
+use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
+use crate::store::State;
 use crate::upstream::Topology;
 use crate::virtual_cluster::VirtualCluster;
 
@@ -33,13 +37,17 @@ pub struct Shared {
     pub refresh: [Notify; 2],
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
-    /// Commits that get a shadow on the other side, for the writer on the control thread.
-    pub shadows: mpsc::UnboundedSender<Shadow>,
+    /// Commits that get a shadow on the other side, and groups that are no more, for the writer on the control thread.
+    pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub in_flight: InFlight,
     pub read_ahead: Arc<ReadAhead>,
     pub alarms: Alarms,
+    pub sought: Sought,
+    /// The topics that a migration has prepared, and which.
+    prepared: ArcSwap<HashMap<TopicName, String>>,
+    pub ids: Mutex<Ids>,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -59,11 +67,10 @@ impl Shared {
         cluster: VirtualCluster,
         topology: Arc<ArcSwap<Topology>>,
         deadlines: mpsc::UnboundedSender<HoldDeadline>,
-        shadows: mpsc::UnboundedSender<Shadow>,
+        shadows: mpsc::UnboundedSender<Told>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
-        let in_flight = InFlight { bytes: AtomicUsize::new(0), limit };
         let read_ahead = Arc::new(ReadAhead::new(
             usize::try_from(config.limits.read_ahead_bytes.as_u64()).unwrap_or(usize::MAX),
             usize::try_from(config.limits.read_ahead_bytes_per_connection.as_u64()).unwrap_or(usize::MAX),
@@ -81,9 +88,12 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
-            in_flight,
+            in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             read_ahead,
             alarms: Alarms::default(),
+            sought: Sought::default(),
+            prepared: ArcSwap::default(),
+            ids: Mutex::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -108,6 +118,28 @@ impl Shared {
 
     pub fn stir_gates(&self) {
         self.gates_changed.send_modify(|n| *n += 1);
+    }
+
+    /// The migration that has prepared a topic.
+    pub fn prepared_by(&self, topic: &str) -> Option<String> {
+        self.prepared.load().get(topic).cloned()
+    }
+
+    /// What the journal says of prepared topics.
+    pub fn set_prepared(&self, journal: &State) {
+        let topics =
+            journal.migrations.iter().flat_map(|(name, m)| m.topics.iter().map(|t| (t.name.clone(), name.clone())));
+        self.prepared.store(Arc::new(topics.collect()));
+    }
+
+    /// A topic that the snapshot of this `generation` lacks is looked for, unless it was a moment ago: a client that asks
+    /// for what is not there does so again and again. Whether there is something to wait for.
+    pub fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> bool {
+        let awaited = self.sought.seek(side, topic, generation, now);
+        if awaited == Awaited::Asked {
+            self.refresh(side);
+        }
+        awaited != Awaited::Nothing
     }
 
     /// What is known of a side turned out to be old.
@@ -159,23 +191,39 @@ impl Stragglers {
     }
 }
 
-/// Bytes of requests that all connections together hold (`limits.in_flight_bytes`).
-pub struct InFlight {
-    bytes: AtomicUsize,
-    limit: usize,
+/// Topics that were not found, and when they were last looked for.
+#[derive(Default)]
+pub struct Sought(Mutex<HashMap<(Side, String), (Instant, u64)>>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Awaited {
+    /// A look is to be asked for.
+    Asked,
+    /// Somebody did, and has no answer yet.
+    Underway,
+    Nothing,
 }
 
-impl InFlight {
-    pub fn take(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
+impl Sought {
+    /// Between two looks for the same topic.
+    const PAUSE: Duration = Duration::from_secs(1);
+    /// Topics remembered; beyond that the memory starts anew.
+    const MANY: usize = 10_000;
 
-    pub fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.limit
+    fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> Awaited {
+        let mut sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (side, topic.to_owned());
+        match sought.get(&key) {
+            Some((at, _)) if now.saturating_duration_since(*at) >= Self::PAUSE => {}
+            Some((_, seen)) if *seen == generation => return Awaited::Underway,
+            Some(_) => return Awaited::Nothing,
+            None => {}
+        }
+        if sought.len() >= Self::MANY {
+            sought.clear();
+        }
+        sought.insert(key, (now, generation));
+        Awaited::Asked
     }
 }
 
@@ -212,7 +260,14 @@ impl ReadAhead {
 pub struct Alarms(Mutex<HashSet<String>>);
 
 impl Alarms {
+    /// Alarms remembered; beyond that the memory starts anew.
+    const MANY: usize = 100_000;
+
     pub fn is_first(&self, about: String) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(about)
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= Self::MANY {
+            said.clear();
+        }
+        said.insert(about)
     }
 }

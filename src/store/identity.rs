@@ -16,9 +16,17 @@ use crate::offsets::SpliceMap;
 /// The key of the marker's record: one per topic, so that compaction keeps the last.
 pub const MARKER_KEY: &str = "marker";
 
+/// Topics whose names begin so are kafka-cutover's own.
+const MARKERS: &str = "__kafka_cutover.";
+
 /// The topic that holds the markers of the proxy (or fleet) with this `name`.
 pub fn marker_topic(name: &str) -> String {
-    format!("__kafka_cutover.{name}")
+    format!("{MARKERS}{name}")
+}
+
+/// Clients do not see it: it appears in the middle of a migration.
+pub fn is_marker_topic(topic: &str) -> bool {
+    topic.starts_with(MARKERS)
 }
 
 /// What is written at a seal: enough to refuse by, and to rebuild a lost state directory from.

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Limits, Lost, Outgoing};
+use super::connection::{ANSWER_PATIENCE, Connection, Limits, Lost, Outgoing};
 use super::topology::Broker;
 use crate::config::Config;
 use crate::ids::Side;
+use crate::monitor::Metrics;
 use crate::virtual_cluster::versions::{self, Range};
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::{WireError, decode, encode};
@@ -53,6 +55,8 @@ pub struct Admin {
     connections: RefCell<HashMap<String, Connection>>,
     versions: RefCell<HashMap<i16, Range>>,
     turn: Cell<usize>,
+    /// Where its requests are counted.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Admin {
@@ -73,7 +77,12 @@ impl Admin {
             connections: RefCell::default(),
             versions: RefCell::default(),
             turn: Cell::new(0),
+            metrics: None,
         }
+    }
+
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// What the cluster's brokers speak, after the first contact.
@@ -138,8 +147,12 @@ impl Admin {
             client_id: Some(StrBytes::from_static_str("kafka-cutover")),
             body,
             answered: true,
+            patience: ANSWER_PATIENCE,
             completion: Box::new(move |outcome| drop(done.send(outcome))),
         };
+        if let Some(metrics) = &self.metrics {
+            metrics.upstream(key, self.side);
+        }
         self.send(address, outgoing);
         let unreachable = |reason: String| AdminError::Unreachable { side: self.side, reason };
         match timeout(self.patience, answer).await {

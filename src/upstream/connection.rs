@@ -12,12 +12,12 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::Config;
 use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame;
-use crate::wire::io::{FrameReader, write_chains};
+use crate::wire::io::{FrameReader, Step, write_chains};
 
 /// What a connection to a broker may take.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ impl Limits {
     }
 }
 
-/// A broker that leaves a request unanswered for longer than this is given up (beyond any client's own timeout).
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(125);
+/// How long an answer may take that does not wait for anything: longer than any client's own timeout.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(125);
 
 /// A request that got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,8 @@ pub struct Outgoing {
     pub body: Chain,
     /// False for Produce with acks=0.
     pub answered: bool,
+    /// A broker that is silent for longer when this is the next to be answered is given up.
+    pub patience: Duration,
     pub completion: Box<dyn Completion>,
 }
 
@@ -82,15 +84,37 @@ struct Pending {
     api_key: i16,
     version: i16,
     answered: bool,
-    since: Instant,
+    sent: Instant,
+    patience: Duration,
     completion: Option<Box<dyn Completion>>,
 }
 
 #[derive(Default)]
 struct InFlight {
     queue: VecDeque<Pending>,
+    /// When the last bytes came.
+    heard: Option<Instant>,
+    /// An answer is due, and none was before.
+    begun: Rc<Notify>,
     /// A flush is on its way; at most one.
     flushing: bool,
+}
+
+impl InFlight {
+    fn push(&mut self, pending: Pending) {
+        if pending.answered && self.due().is_none() {
+            self.begun.notify_one();
+        }
+        self.queue.push_back(pending);
+    }
+
+    /// Until when the broker has to say something, and how long it was given: by the answer that comes next (acks=0
+    /// produce in front of it has none). A broker that has just said something is not silent.
+    fn due(&self) -> Option<(Instant, Duration)> {
+        let next = self.queue.iter().find(|p| p.answered)?;
+        let since = self.heard.map_or(next.sent, |heard| heard.max(next.sent));
+        Some((since + next.patience, next.patience))
+    }
 }
 
 /// The sending end. Dropping it lets the connection end once everything has its outcome.
@@ -210,12 +234,13 @@ fn queue(request: Outgoing, in_flight: &RefCell<InFlight>, next_correlation: &mu
         correlation,
         request.client_id.as_ref().map(StrBytes::as_str),
     );
-    in_flight.borrow_mut().queue.push_back(Pending {
+    in_flight.borrow_mut().push(Pending {
         correlation,
         api_key: request.api_key,
         version: request.version,
         answered: request.answered,
-        since: Instant::now(),
+        sent: Instant::now(),
+        patience: request.patience,
         completion: Some(request.completion),
     });
     out.put_chain(request.body);
@@ -232,12 +257,13 @@ fn queue_flush(in_flight: &RefCell<InFlight>, next_correlation: &mut i32) -> Opt
     let correlation = *next_correlation;
     *next_correlation = next_correlation.wrapping_add(1);
     let api_key = ApiKey::ApiVersions as i16;
-    state.queue.push_back(Pending {
+    state.push(Pending {
         correlation,
         api_key,
         version: 0,
         answered: true,
-        since: Instant::now(),
+        sent: Instant::now(),
+        patience: ANSWER_PATIENCE,
         completion: None,
     });
     let mut out = ChainWriter::frame();
@@ -250,23 +276,38 @@ fn framed(out: ChainWriter) -> Chain {
     out.finish().unwrap_or_default()
 }
 
+/// At the deadline; never if nothing is due.
+async fn overdue(due: Option<(Instant, Duration)>) -> Duration {
+    match due {
+        Some((deadline, patience)) => {
+            sleep_until(deadline).await;
+            patience
+        }
+        None => std::future::pending().await,
+    }
+}
+
 async fn read_answers(
     mut frames: FrameReader<tokio::net::tcp::ReadHalf<'_>>,
     in_flight: &Rc<RefCell<InFlight>>,
     flush: &Notify,
 ) -> String {
+    let begun = in_flight.borrow().begun.clone();
     loop {
-        let mut answer = match timeout(ANSWER_TIMEOUT, frames.next()).await {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return "the broker closed the connection".to_owned(),
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => {
-                let overdue = in_flight.borrow().queue.front().is_some_and(|p| p.since.elapsed() > ANSWER_TIMEOUT);
-                if overdue {
-                    return format!("no answer in {} s", ANSWER_TIMEOUT.as_secs());
+        let due = in_flight.borrow().due();
+        let mut answer = tokio::select! {
+            biased;
+            read = frames.step() => {
+                in_flight.borrow_mut().heard = Some(Instant::now());
+                match read {
+                    Ok(Step::Frame(frame)) => frame,
+                    Ok(Step::Part) => continue,
+                    Ok(Step::End) => return "the broker closed the connection".to_owned(),
+                    Err(error) => return error.to_string(),
                 }
-                continue;
             }
+            patience = overdue(due) => return format!("no answer in {} s", patience.as_secs()),
+            () = begun.notified(), if due.is_none() => continue,
         };
         // Answers come in request order; what stands in front without an answer (acks=0) is processed by now.
         loop {

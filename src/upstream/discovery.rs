@@ -22,6 +22,8 @@ const SPREAD: Duration = Duration::from_millis(20);
 /// After a failed look the next one comes this soon.
 const AGAIN: Duration = Duration::from_millis(250);
 const BROKER: i8 = 4;
+const AUTO_CREATE: &str = "auto.create.topics.enable";
+const METADATA_MAX: &str = "offset.metadata.max.bytes";
 /// Partitions of one topic beyond which an answer is not believed.
 const MOST_PARTITIONS: usize = 1_000_000;
 
@@ -71,20 +73,32 @@ fn view(answer: &MetadataResponse) -> ClusterView {
     seen
 }
 
-/// Whether the cluster's brokers create topics that clients ask for (`auto.create.topics.enable`). `None`: they do not
-/// say.
-pub async fn creates_topics(admin: &Admin, view: &ClusterView) -> Option<bool> {
+/// What its brokers' own configs say.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// `auto.create.topics.enable`
+    pub creates_topics: bool,
+    /// `offset.metadata.max.bytes`
+    pub commit_metadata: Option<usize>,
+}
+
+/// Asked of one broker. `None`: it does not say.
+pub async fn broker_config(admin: &Admin, view: &ClusterView) -> Option<BrokerConfig> {
     let (node, broker) = view.brokers.iter().next()?;
+    let keys = [AUTO_CREATE, METADATA_MAX].map(StrBytes::from_static_str);
     let resource = DescribeConfigsResource::default()
         .with_resource_type(BROKER)
         .with_resource_name(StrBytes::from_string(node.to_string()))
-        .with_configuration_keys(Some(vec![StrBytes::from_static_str("auto.create.topics.enable")]));
+        .with_configuration_keys(Some(keys.to_vec()));
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let answer = admin.ask(&broker.address(), &RequestKind::DescribeConfigs(request)).await.ok()?;
     let ResponseKind::DescribeConfigs(answer) = answer else { return None };
-    let configs = answer.results.into_iter().filter(|r| r.error_code == code::NONE).flat_map(|r| r.configs);
-    let found = configs.into_iter().find(|c| c.name.as_str() == "auto.create.topics.enable")?;
-    Some(found.value.as_ref().is_none_or(|v| v.as_str() == "true"))
+    let configs: Vec<_> =
+        answer.results.into_iter().filter(|r| r.error_code == code::NONE).flat_map(|r| r.configs).collect();
+    let found = |name: &str| configs.iter().find(|c| c.name.as_str() == name);
+    let creates_topics = found(AUTO_CREATE)?.value.as_ref().is_none_or(|v| v.as_str() == "true");
+    let commit_metadata = found(METADATA_MAX).and_then(|c| c.value.as_ref()?.parse().ok());
+    Some(BrokerConfig { creates_topics, commit_metadata })
 }
 
 /// Looks for ever; `publish` hears of every look, `wake` asks for one before its time.
@@ -94,16 +108,18 @@ where
     P: Fn(Result<ClusterView, AdminError>) -> Vec<Broker>,
 {
     let mut known: Vec<Broker> = Vec::new();
-    let mut creates = HashMap::new();
+    let mut configs = HashMap::new();
     loop {
         let mut seen = look(&admin, &known).await;
         if let Ok(view) = &mut seen {
             // Asked once per cluster: a broker's default does not change while it runs.
-            if !creates.contains_key(&view.cluster_id) {
-                let answer = creates_topics(&admin, view).await;
-                creates.insert(view.cluster_id.clone(), answer.unwrap_or(false));
+            if !configs.contains_key(&view.cluster_id) {
+                let answer = broker_config(&admin, view).await;
+                configs.insert(view.cluster_id.clone(), answer.unwrap_or_default());
             }
-            view.creates_topics = creates.get(&view.cluster_id).copied().unwrap_or(false);
+            let config = configs.get(&view.cluster_id).copied().unwrap_or_default();
+            view.creates_topics = config.creates_topics;
+            view.commit_metadata = config.commit_metadata;
         }
         let failed = seen.is_err();
         if failed {

@@ -1,7 +1,7 @@
 //! The upstream connections of one client connection: one per (side, broker, lane), opened at first need.
 //! They are the client's own, so that order, back-pressure and identity stay per client.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -40,11 +40,14 @@ pub struct Pool {
     limits: Limits,
     /// Which broker `Any` tries next: a dead one is not tried for ever.
     turn: usize,
+    /// Those that did not answer in time what any could have.
+    silent: HashSet<(Side, NodeId)>,
 }
 
 impl Pool {
-    pub fn new(topology: Arc<ArcSwap<Topology>>, limits: Limits) -> Self {
-        Self { topology, connections: HashMap::new(), limits, turn: 0 }
+    /// `turn`: another for each client, so that not all ask the same broker.
+    pub fn new(topology: Arc<ArcSwap<Topology>>, limits: Limits, turn: usize) -> Self {
+        Self { topology, connections: HashMap::new(), limits, turn, silent: HashSet::new() }
     }
 
     /// Sends the request, or completes it at once as not sent.
@@ -77,18 +80,26 @@ impl Pool {
         self.connections.insert(key, connection);
     }
 
+    /// `Any` goes to this one only if there is no other.
+    pub fn is_silent(&mut self, side: Side, node: NodeId) {
+        self.silent.insert((side, node));
+    }
+
     /// A broker that is connected already, else the next one in turn.
-    fn any(&mut self, side: Side, lane: Lane) -> Option<NodeId> {
+    pub fn any(&mut self, side: Side, lane: Lane) -> Option<NodeId> {
         let topology = self.topology.load();
         let brokers = &topology.side(side)?.brokers;
-        let open = self
-            .connections
-            .iter()
-            .find(|((s, node, l), c)| *s == side && *l == lane && !c.is_closed() && brokers.contains_key(node));
+        if brokers.keys().all(|node| self.silent.contains(&(side, *node))) {
+            self.silent.retain(|(s, _)| *s != side);
+        }
+        let silent = &self.silent;
+        let may = |node: &NodeId| brokers.contains_key(node) && !silent.contains(&(side, *node));
+        let open =
+            self.connections.iter().find(|((s, node, l), c)| *s == side && *l == lane && !c.is_closed() && may(node));
         if let Some(((_, node, _), _)) = open {
             return Some(*node);
         }
-        let mut nodes: Vec<NodeId> = brokers.keys().copied().collect();
+        let mut nodes: Vec<NodeId> = brokers.keys().copied().filter(|node| may(node)).collect();
         nodes.sort_unstable();
         self.turn = self.turn.wrapping_add(1);
         nodes.get(self.turn % nodes.len().max(1)).copied()

@@ -27,6 +27,8 @@ pub struct ClusterView {
     pub reachable: bool,
     /// Its brokers create topics that clients ask for.
     pub creates_topics: bool,
+    /// The longest metadata of a commit that its brokers take, if they say so.
+    pub commit_metadata: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

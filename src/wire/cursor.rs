@@ -7,20 +7,39 @@ use uuid::Uuid;
 
 use super::error::WireError;
 
-/// Elements of all arrays of one message, tagged fields included. Far above what the largest cluster sends.
-pub const MAX_ELEMENTS: usize = 1_000_000;
+/// Elements of all arrays of a client's request, tagged fields included: each may weigh a hundred times its bytes.
+pub const REQUEST_ELEMENTS: usize = 200_000;
+/// The same of a broker's answer: Metadata of 200,000 partitions with three replicas has 1.4 million, DescribeProducers
+/// one for each producer of each partition. The frame's limit is the real bound here.
+pub const ANSWER_ELEMENTS: usize = 16_000_000;
 
 /// A reader over one message; what it hands out shares the message's bytes.
 #[derive(Debug, Clone)]
 pub struct Cursor {
     message: Bytes,
     at: usize,
+    limit: usize,
     budget: usize,
 }
 
 impl Cursor {
+    /// Over what a client may have sent.
     pub fn new(message: Bytes) -> Self {
-        Self { message, at: 0, budget: MAX_ELEMENTS }
+        Self::with_limit(message, REQUEST_ELEMENTS)
+    }
+
+    /// Over a broker's answer.
+    pub fn of_answer(message: Bytes) -> Self {
+        Self::with_limit(message, ANSWER_ELEMENTS)
+    }
+
+    fn with_limit(message: Bytes, limit: usize) -> Self {
+        Self { message, at: 0, limit, budget: limit }
+    }
+
+    /// Elements that were counted so far.
+    pub fn elements(&self) -> usize {
+        self.limit - self.budget
     }
 
     pub fn remaining(&self) -> usize {
@@ -152,7 +171,7 @@ impl Cursor {
         let bytes = self.remaining();
         let fits = usize::try_from(count).ok().filter(|count| count.saturating_mul(least.max(1)) <= bytes);
         let count = fits.ok_or(WireError::Count { count, bytes })?;
-        self.budget = self.budget.checked_sub(count).ok_or(WireError::TooMany { limit: MAX_ELEMENTS })?;
+        self.budget = self.budget.checked_sub(count).ok_or(WireError::TooMany { limit: self.limit })?;
         Ok(Some(count))
     }
 
@@ -190,7 +209,7 @@ impl Cursor {
         if count > bytes / 2 {
             return Err(WireError::Count { count: count as i64, bytes });
         }
-        self.budget = self.budget.checked_sub(count).ok_or(WireError::TooMany { limit: MAX_ELEMENTS })?;
+        self.budget = self.budget.checked_sub(count).ok_or(WireError::TooMany { limit: self.limit })?;
         let mut last = None;
         for _ in 0..count {
             let tag = self.uvarint()?;
@@ -199,7 +218,8 @@ impl Cursor {
             }
             let len = self.uvarint()? as usize;
             let end = self.at.checked_add(len).filter(|&end| end <= self.message.len()).ok_or(WireError::Truncated)?;
-            let mut content = Self { message: self.message.slice(..end), at: self.at, budget: self.budget };
+            let mut content =
+                Self { message: self.message.slice(..end), at: self.at, limit: self.limit, budget: self.budget };
             if read(tag, &mut content)? {
                 content.finish()?;
             }

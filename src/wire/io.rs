@@ -12,7 +12,7 @@ use super::chain::Chain;
 /// A frame holds at least a correlation id.
 const SMALLEST_FRAME: usize = 4;
 /// What is read at once from a peer that has shown nothing yet.
-const FIRST_READ: usize = 8 * 1024;
+pub const FIRST_READ: usize = 8 * 1024;
 /// Between frames, room for less than this is not worth a system call.
 const WORTH_A_READ: usize = 1024;
 /// A frame from here on gets its allocation for itself: an idle connection must not hold it, and one who has the whole
@@ -29,6 +29,16 @@ pub enum FrameError {
     Length { len: i32, limit: usize },
     #[error("the stream ended within a frame")]
     Cut,
+}
+
+/// What one read brought.
+#[derive(Debug)]
+pub enum Step {
+    Frame(Bytes),
+    /// Not yet a whole frame.
+    Part,
+    /// The stream has ended between frames.
+    End,
 }
 
 /// Reads frames. Its buffer grows only as bytes arrive: a length alone earns nothing that the peer has not shown
@@ -51,20 +61,39 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// in the buffer.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
         loop {
-            let wanted = match self.announced()? {
-                Some(len) if self.buffer.len() >= 4 + len => return Ok(Some(self.take(len))),
-                Some(len) => 4 + len - self.buffer.len(),
-                None => FIRST_READ,
-            };
-            let earned = self.buffer.len().max(self.largest).max(FIRST_READ);
-            let spare = self.buffer.capacity() - self.buffer.len();
-            if spare == 0 || self.buffer.len() < 4 && spare < WORTH_A_READ {
-                self.buffer.reserve(wanted.min(earned));
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Cut) };
+            match self.step().await? {
+                Step::Frame(frame) => return Ok(Some(frame)),
+                Step::End => return Ok(None),
+                Step::Part => {}
             }
         }
+    }
+
+    /// A frame that is there already, or one read: for whoever looks between two reads whether there is room for more.
+    /// Cancel safe.
+    pub async fn step(&mut self) -> Result<Step, FrameError> {
+        if let Some(frame) = self.whole()? {
+            return Ok(Step::Frame(frame));
+        }
+        let wanted = self.announced()?.map_or(FIRST_READ, |len| 4 + len - self.buffer.len());
+        let earned = self.buffer.len().max(self.largest).max(FIRST_READ);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare == 0 || self.buffer.len() < 4 && spare < WORTH_A_READ {
+            self.buffer.reserve(wanted.min(earned));
+        }
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            return if self.buffer.is_empty() { Ok(Step::End) } else { Err(FrameError::Cut) };
+        }
+        Ok(self.whole()?.map_or(Step::Part, Step::Frame))
+    }
+
+    /// Bytes of frames that have come and were not handed out.
+    pub fn unfinished(&self) -> usize {
+        self.buffer.len()
+    }
+
+    fn whole(&mut self) -> Result<Option<Bytes>, FrameError> {
+        Ok(self.announced()?.filter(|len| self.buffer.len() >= 4 + len).map(|len| self.take(len)))
     }
 
     /// The length that the next frame claims, checked.

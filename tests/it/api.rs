@@ -4,6 +4,7 @@
 mod configs;
 mod groups;
 mod list_offsets;
+mod metadata;
 mod positions;
 mod topics;
-mod world;
+pub(crate) mod world;

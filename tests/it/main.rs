@@ -4,6 +4,7 @@
 mod api;
 mod audit;
 mod config;
+mod connection;
 mod control;
 mod demo;
 mod embedded;

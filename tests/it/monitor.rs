@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::serve::Listener;
 use kafka_cutover::control::Operator;
 use kafka_cutover::control::protocol::{MigrationStatus, Status};
 use kafka_cutover::ids::{Side, TopicPartition};
 use kafka_cutover::monitor::metrics::{Direction, GateOutcome, HoldOutcome, Metrics};
+use kafka_cutover::monitor::seats::Seats;
 use kafka_cutover::monitor::server::bind;
 use kafka_cutover::monitor::{ClusterHealth, Monitor, Readiness, serve, table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -169,4 +172,22 @@ async fn the_monitor_serves_metrics_health_and_a_page() {
 
     stop.cancel();
     server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_says_nothing_to_the_monitor_keeps_no_seat() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut seats = Seats::new(listener, 1, Duration::from_millis(50));
+    let (_silent, _other) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+    let (mut guest, _) = seats.accept().await;
+    let accepted = {
+        let mut next = Box::pin(seats.accept());
+        assert!(futures_util::poll!(&mut next).is_pending(), "the one seat is taken");
+        let error = guest.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        drop(guest);
+        tokio::time::timeout(Duration::from_secs(30), next).await
+    };
+    assert!(accepted.is_ok());
 }

@@ -13,4 +13,5 @@ mod seam;
 mod settling;
 #[cfg(feature = "librdkafka")]
 mod real_client;
+mod watched;
 mod world;

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
-    RequestKind, ResponseKind,
+    DeleteGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse, RequestKind, ResponseKind,
 };
 
 use super::{Answers, another_answer, spoken, text};
@@ -162,6 +162,19 @@ pub async fn commit_simple(
         answers.entry(tp.clone()).or_insert(Err(code::UNKNOWN_SERVER_ERROR));
     }
     Ok(answers)
+}
+
+/// Deletes a group, at its coordinator. One that is not there is as good as deleted.
+pub async fn delete(admin: &Admin, address: &str, group: &str) -> Result<(), AdminError> {
+    let request = DeleteGroupsRequest::default().with_groups_names(vec![GroupId(text(group))]);
+    let request = RequestKind::DeleteGroups(request);
+    let ResponseKind::DeleteGroups(answer) = admin.ask(address, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    match answer.results.first().map_or(code::UNKNOWN_SERVER_ERROR, |r| r.error_code) {
+        code::NONE | code::GROUP_ID_NOT_FOUND => Ok(()),
+        code => Err(AdminError::Refused { side: admin.side, what: format!("the deletion of group {group}"), code }),
+    }
 }
 
 fn ours(admin: &Admin, key: i16, api: &'static str) -> Result<versions::Range, AdminError> {

@@ -69,7 +69,7 @@ impl FetchResponse {
     pub fn decode(body: Bytes, version: i16) -> Result<Self, WireError> {
         spoken(version)?;
         let compact = flexible(version);
-        let mut cursor = Cursor::new(body);
+        let mut cursor = Cursor::of_answer(body);
         let response = Self {
             throttle_time_ms: cursor.i32()?,
             error_code: if version >= 7 { cursor.i16()? } else { 0 },

@@ -59,7 +59,7 @@ impl ProduceResponse {
     pub fn decode(body: Bytes, version: i16) -> Result<Self, WireError> {
         spoken(version)?;
         let compact = flexible(version);
-        let mut cursor = Cursor::new(body);
+        let mut cursor = Cursor::of_answer(body);
         let topics = cursor.array(compact, least_topic(version), |cursor| {
             let topic = TopicProduced {
                 name: if by_id(version) { StrBytes::new() } else { cursor.text(compact)? },

@@ -1,7 +1,5 @@
 //! The counting pass. It reads every byte of a message, allocates nothing, and goes no deeper than the schema.
 
-use bytes::Bytes;
-
 use super::super::cursor::Cursor;
 use super::super::error::WireError;
 use super::{Field, Kind, Message, Primitive};
@@ -15,12 +13,9 @@ impl Message {
         version >= self.flexible
     }
 
-    /// Whether `body` begins with one message of this version, which [`has`](Self::has) the schema; how many bytes are
-    /// left behind it.
-    pub fn check(&self, version: i16, body: &Bytes) -> Result<usize, WireError> {
-        let mut cursor = Cursor::new(body.clone());
-        Walk { version, compact: self.is_flexible(version) }.structure(self.fields, &mut cursor)?;
-        Ok(cursor.remaining())
+    /// Whether `cursor` is at one message of this version, which [`has`](Self::has) the schema; it is left behind it.
+    pub fn check(&self, version: i16, cursor: &mut Cursor) -> Result<(), WireError> {
+        Walk { version, compact: self.is_flexible(version) }.structure(self.fields, cursor)
     }
 }
 

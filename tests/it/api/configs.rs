@@ -37,7 +37,7 @@ fn result(kind: i8, name: &str, configs: Vec<DescribeConfigsResourceResult>) -> 
     DescribeConfigsResult::default().with_resource_type(kind).with_resource_name(text(name)).with_configs(configs)
 }
 
-fn said(results: Vec<DescribeConfigsResult>) -> Result<ResponseKind, kafka_cutover::upstream::Lost> {
+fn said(results: Vec<DescribeConfigsResult>) -> Result<ResponseKind, kafka_cutover::api::Unanswered> {
     Ok(DescribeConfigsResponse::default().with_results(results).into())
 }
 

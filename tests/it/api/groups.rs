@@ -1,19 +1,21 @@
 //! Members and administrators of groups: to the coordinator, split, merged, and what a lost coordinator looks like.
 
-use kafka_cutover::api::To;
+use kafka_cutover::api::{To, Unanswered};
 use kafka_cutover::error::code;
 use kafka_cutover::ids::Side;
 use kafka_cutover::upstream::Lane;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
     HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListGroupsResponse,
-    RequestKind, ResponseKind, SyncGroupRequest,
+    OffsetCommitRequest, OffsetFetchRequest, RequestKind, ResponseKind, SyncGroupRequest,
 };
 
-use super::world::{SOURCE, World, lost, not_sent, text};
+use super::world::{SOURCE, World, lost, not_sent, text, topic};
 
 fn group(name: &str) -> GroupId {
     GroupId(text(name))
@@ -86,6 +88,47 @@ fn a_lost_coordinator_costs_no_member_its_place_in_any_version() {
             if let ResponseKind::JoinGroup(join) = answer {
                 assert_eq!((join.member_id.as_str(), join.protocol_name.is_some()), ("me", version < 7));
             }
+        }
+    }
+}
+
+#[test]
+fn a_look_up_that_is_refused_for_good_says_so() {
+    let world = World::new();
+    let g = || group("g");
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(topic("orders"))
+        .with_partitions(vec![OffsetCommitRequestPartition::default()]);
+    let one = OffsetFetchRequestGroup::default().with_group_id(g());
+    let requests: [(RequestKind, i16); 9] = [
+        (JoinGroupRequest::default().with_group_id(g()).into(), 5),
+        (SyncGroupRequest::default().with_group_id(g()).into(), 3),
+        (HeartbeatRequest::default().with_group_id(g()).into(), 3),
+        (LeaveGroupRequest::default().with_group_id(g()).into(), 3),
+        (OffsetCommitRequest::default().with_group_id(g()).with_topics(vec![topic]).into(), 8),
+        (OffsetFetchRequest::default().with_group_id(g()).into(), 7),
+        (OffsetFetchRequest::default().with_groups(vec![one]).into(), 8),
+        (DescribeGroupsRequest::default().with_groups(vec![g()]).into(), 5),
+        (DeleteGroupsRequest::default().with_groups_names(vec![g()]).into(), 2),
+    ];
+    let told = |answer: ResponseKind| match answer {
+        ResponseKind::JoinGroup(a) => a.error_code,
+        ResponseKind::SyncGroup(a) => a.error_code,
+        ResponseKind::Heartbeat(a) => a.error_code,
+        ResponseKind::LeaveGroup(a) => a.error_code,
+        ResponseKind::OffsetCommit(a) => a.topics[0].partitions[0].error_code,
+        ResponseKind::OffsetFetch(a) => a.groups.first().map_or(a.error_code, |g| g.error_code),
+        ResponseKind::DescribeGroups(a) => a.groups[0].error_code,
+        ResponseKind::DeleteGroups(a) => a.results[0].error_code,
+        other => panic!("{other:?}"),
+    };
+    // GROUP_AUTHORIZATION_FAILED ends in the client's hands; a coordinator that loads is asked for again.
+    for (said, heard) in [(30, 30), (14, code::NOT_COORDINATOR), (-1, code::NOT_COORDINATOR)] {
+        for (request, version) in &requests {
+            let mut machine = world.machine(*version, request.clone());
+            machine.asks();
+            let answer = machine.answer(vec![Err(Unanswered::NoCoordinator(said))]);
+            assert_eq!(told(answer), heard, "v{version} {request:?}");
         }
     }
 }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
+use kafka_cutover::api::Unanswered;
 use kafka_cutover::api::{Ask, Input, Step, To};
 use kafka_cutover::error::code;
 use kafka_cutover::ids::{EARLIEST, LATEST, MAX_TIMESTAMP, Side, Virtual};
-use kafka_cutover::upstream::Lost;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, ListOffsetsResponse, RequestKind, ResponseKind};
 
 use super::world::{EPOCHS, Running, SEAM, SOURCE, TARGET, TARGET_START, World, lost, name, topic};
 
-type Answer = Result<ResponseKind, Lost>;
+type Answer = Result<ResponseKind, Unanswered>;
 
 fn about(topics: &[(&str, &[i32])], timestamp: i64) -> ListOffsetsRequest {
     let partition = |i: &i32| ListOffsetsPartition::default().with_partition_index(*i).with_timestamp(timestamp);

@@ -124,6 +124,16 @@ fn metadata_that_leaves_no_room_for_the_position_goes() {
 }
 
 #[test]
+fn the_room_is_what_the_home_says() {
+    let world = World::sealed();
+    world.take_metadata(64);
+    let beyond = SEAM + 10;
+    assert!(stored(&world, "orders", beyond, Some(&"m".repeat(30))).1.unwrap().starts_with("mmm"));
+    let (_, metadata) = stored(&world, "orders", beyond, Some(&"m".repeat(60)));
+    assert!(metadata.unwrap().len() <= 64, "the client's part went, the commit is taken");
+}
+
+#[test]
 fn every_commit_comes_back_as_it_was_made_in_every_version() {
     let rolled_back = sealed().sealed(Native(TARGET_START + 50), -1, (Side::Source, Native(SEAM + 3))).unwrap();
     for map in [SpliceMap::whole(Side::Source), sealed(), rolled_back] {

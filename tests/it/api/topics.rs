@@ -9,9 +9,10 @@ use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, RequestKind,
-    ResponseKind,
+    BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeConfigsRequest, RequestKind, ResponseKind,
 };
 use uuid::Uuid;
 
@@ -114,6 +115,7 @@ fn a_lost_controller_is_asked_again_only_if_nothing_was_sent() {
 #[test]
 fn a_topic_of_a_migration_is_not_deleted_on_one_side_alone() {
     for world in [World::new(), World::sealed()] {
+        world.prepare();
         for version in 1..=5 {
             let names = vec![topic("orders"), topic("plain"), topic("nobody-knows")];
             let mut machine = world.machine(version, DeleteTopicsRequest::default().with_topic_names(names));
@@ -131,8 +133,39 @@ fn a_topic_of_a_migration_is_not_deleted_on_one_side_alone() {
 }
 
 #[test]
+fn a_topic_that_no_migration_has_prepared_is_the_sources_to_delete() {
+    // It matches one in the config, and is followed from first sight.
+    let world = World::new();
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic("orders")]);
+    assert_eq!(world.machine(5, request.clone()).asks()[0].request, request.into());
+}
+
+#[test]
+fn a_topic_that_came_after_prepare_does_not_make_its_migration_unswitched() {
+    let world = World::sealed();
+    world.add_unprepared("orders-x");
+    let told = created(world.machine(7, create(&["orders-new"])).ends(Input::Start));
+    assert_eq!(told[0].1, code::POLICY_VIOLATION);
+}
+
+#[test]
+fn our_own_topics_are_nobodys() {
+    let world = World::new();
+    let own = "__kafka_cutover.default";
+    assert_eq!(created(world.machine(7, create(&[own])).ends(Input::Start))[0].1, code::POLICY_VIOLATION);
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic(own)]);
+    let answer = world.machine(5, request).ends(Input::Start);
+    assert_eq!(deleted(&answer), [(Some(own), code::UNKNOWN_TOPIC_OR_PARTITION)]);
+    let resource = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(own));
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let ResponseKind::DescribeConfigs(answer) = world.machine(4, request).ends(Input::Start) else { panic!("another") };
+    assert_eq!(answer.results[0].error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
+}
+
+#[test]
 fn nor_by_its_id() {
     let world = World::new();
+    world.prepare();
     let by_id = |id: u128| DeleteTopicState::default().with_name(None).with_topic_id(Uuid::from_u128(id));
     let mut machine = world.machine(6, DeleteTopicsRequest::default().with_topics(vec![by_id(11), by_id(12)]));
     let asks = machine.asks();

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use futures_util::FutureExt;
-use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step};
+use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step, Unanswered};
 use kafka_cutover::config::{Config, Migration, Pattern};
 use kafka_cutover::ids::{Native, NodeId, Side};
 use kafka_cutover::monitor::Metrics;
 use kafka_cutover::offsets::SpliceMap;
 use kafka_cutover::routing::{PartitionState, Partitions, Shared};
+use kafka_cutover::store::event::{PreparedPartition, PreparedTopic};
+use kafka_cutover::store::{Event, State};
 use kafka_cutover::upstream::topology::Broker;
 use kafka_cutover::upstream::{ClusterView, Lost, PartitionView, TopicView, Topology};
 use kafka_cutover::virtual_cluster::{Nodes, Versions, VirtualCluster};
@@ -69,7 +71,39 @@ impl World {
     }
 
     pub fn seal(&self) {
+        self.prepare();
         self.alter(|state| state.map = sealed());
+    }
+
+    /// As the journal has it after `prepare shop`.
+    pub fn prepare(&self) {
+        let mut state = State::default();
+        let topic = PreparedTopic {
+            name: "orders".into(),
+            partitions: (0..3).map(|partition| PreparedPartition { partition, target_start: 0 }).collect(),
+            source_id: Uuid::from_u128(11),
+            target_id: Uuid::from_u128(11),
+        };
+        let (migration, scheme) = ("shop".to_owned(), "producers-first".to_owned());
+        state.apply(&Event::Prepared { migration, scheme, topics: vec![topic] }).unwrap();
+        self.shared.set_prepared(&state);
+    }
+
+    /// A topic that matches the migration and came after its `prepare`.
+    pub fn add_unprepared(&self, name: &str) {
+        let mut next = Partitions::clone(&self.shared.partitions.load());
+        let state = PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
+        next.topics.insert(name.into(), Arc::new(vec![state]));
+        self.shared.publish_partitions(next);
+    }
+
+    /// The source's brokers create topics that clients ask for.
+    pub fn create_topics(&self) {
+        let mut topology = Topology::clone(&self.shared.topology.load());
+        let mut view = cluster_view(Side::Source);
+        view.creates_topics = true;
+        topology.sides[0] = Some(Arc::new(view));
+        self.shared.topology.store(Arc::new(topology));
     }
 
     pub fn alter(&self, change: impl Fn(&mut PartitionState)) {
@@ -92,6 +126,24 @@ impl World {
             leaderless.partitions.iter_mut().for_each(|p| p.leader = -1);
             *topic = Arc::new(leaderless);
         }
+        topology.sides[side.index()] = Some(Arc::new(view));
+        self.shared.topology.store(Arc::new(topology));
+    }
+
+    /// The source takes so many bytes of a commit's metadata.
+    pub fn take_metadata(&self, most: usize) {
+        let mut topology = Topology::clone(&self.shared.topology.load());
+        let mut view = cluster_view(Side::Source);
+        view.commit_metadata = Some(most);
+        topology.sides[0] = Some(Arc::new(view));
+        self.shared.topology.store(Arc::new(topology));
+    }
+
+    /// The side was looked at, and nothing has changed.
+    pub fn pass_generation(&self, side: Side) {
+        let mut topology = Topology::clone(&self.shared.topology.load());
+        let mut view = cluster_view(side);
+        view.generation += 1;
         topology.sides[side.index()] = Some(Arc::new(view));
         self.shared.topology.store(Arc::new(topology));
     }
@@ -215,6 +267,7 @@ fn cluster_view(side: Side) -> ClusterView {
         generation: 5,
         reachable: true,
         creates_topics: false,
+        commit_metadata: None,
     }
 }
 
@@ -226,10 +279,10 @@ pub fn topic(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-pub fn lost() -> Result<ResponseKind, Lost> {
-    Err(Lost::Unknown("gone".to_owned()))
+pub fn lost() -> Result<ResponseKind, Unanswered> {
+    Err(Lost::Unknown("gone".to_owned()).into())
 }
 
-pub fn not_sent() -> Result<ResponseKind, Lost> {
-    Err(Lost::NotSent("refused".to_owned()))
+pub fn not_sent() -> Result<ResponseKind, Unanswered> {
+    Err(Lost::NotSent("refused".to_owned()).into())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka_cutover::config::{Cluster as At, Config, Listener, Migration, Pattern, Scheme};
 use kafka_cutover::demo::operator::Operator;
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -91,6 +92,31 @@ fn produce(bootstrap: &str, records: i64) {
         producer.send(BaseRecord::<(), str>::to(TOPIC).partition(0).payload(value.as_str())).unwrap();
     }
     producer.flush(WAIT).unwrap();
+}
+
+#[test]
+fn a_deleted_groups_shadow_goes_with_it() {
+    let rig = Rig::new();
+    produce(&rig.bootstrap, SOURCE_RECORDS);
+    rig.commit("gone", 3, "");
+    rig.commit("stays", 3, "");
+    rig.operator.prepare("shop").unwrap();
+    rig.operator.switch_producers("shop").unwrap();
+    let start = rig.target.log_end(TOPIC, 0).unwrap();
+    rig.shadow_is("gone", start);
+    rig.shadow_is("stays", start);
+    let admin: AdminClient<_> = rig.client().create().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let deleted = admin.delete_groups(&["gone"], &AdminOptions::new()).await.unwrap();
+        assert_eq!(deleted, [Ok("gone".to_owned())]);
+        let away = rig.target.wait_until(|c| c.committed("gone", TOPIC, 0).is_none());
+        assert!(tokio::time::timeout(WAIT, away).await.is_ok(), "its shadow is still there");
+    });
+    assert_eq!(rig.target.committed("stays", TOPIC, 0), Some(start));
+    rig.commit("gone", SOURCE_RECORDS, "a new one of this name");
+    rig.shadow_is("gone", start);
+    rig.operator.stop().unwrap();
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn before_a_seal_there_is_no_shadow() {
 #[test]
 fn what_is_owed_for_what_the_home_stores() {
     let stored = |v, metadata| {
-        let stored = position::stored(Some(&sealed()), Side::Source, v, metadata).0;
+        let stored = position::stored(Some(&sealed()), Side::Source, v, metadata, 4096).0;
         Stored { offset: stored.offset, metadata: stored.metadata }
     };
     let found = [

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use kafka_cutover::config::Config;
 use kafka_cutover::embedded::{Cluster, ClusterSpec, GroupState, Point};
-use kafka_cutover::groups::shadow::Shadow;
+use kafka_cutover::groups::shadow::{Shadow, Told};
 use kafka_cutover::groups::shadow_writer::{self, Mismatch};
 use kafka_cutover::ids::{Native, Side, TopicPartition, Virtual};
 use kafka_cutover::monitor::Metrics;
@@ -29,7 +29,7 @@ const START: i64 = 7;
 struct Rig {
     clusters: [Cluster; 2],
     shared: Arc<Shared>,
-    receiver: Option<mpsc::UnboundedReceiver<Shadow>>,
+    receiver: Option<mpsc::UnboundedReceiver<Told>>,
 }
 
 impl Rig {
@@ -84,7 +84,7 @@ impl Rig {
     fn tell(&self, group: &str, partition: i32, v: i64) {
         let partition = TopicPartition::new("orders", partition);
         let shadow = Shadow { group: group.to_owned(), partition, v: Virtual(v), metadata: None };
-        self.shared.shadows.send(shadow).unwrap();
+        self.shared.shadows.send(Told::Committed(shadow)).unwrap();
     }
 
     async fn shadow_is(&self, group: &str, partition: i32, offset: i64) {

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use bytes::BufMut;
 use kafka_cutover::api::TABLE;
 use kafka_cutover::embedded::batch::Header;
 use kafka_cutover::wire::schema::APIS;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, ProduceRequest, RequestHeader,
+    ApiKey, ApiVersionsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest, MetadataRequest,
+    ProduceRequest, RequestHeader,
 };
 use kafka_protocol::protocol::Encodable;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -51,7 +53,7 @@ async fn answer_and_end(address: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 async fn works(raw: &mut Raw) {
-    let topics = raw.ask(&MetadataRequest::default().with_topics(None), 9).await.topics;
+    let topics = soon("an answer", raw.ask(&MetadataRequest::default().with_topics(None), 9)).await.topics;
     assert!(topics.iter().any(|t| t.name.as_ref().is_some_and(|n| n.as_str() == "moved")));
 }
 
@@ -108,6 +110,10 @@ async fn what_is_no_request_ends_its_connection_only() {
         assert_eq!(answer_and_end(&world.address(), &frame(key, version, &[0; 64])).await, b"", "{key} v{version}");
         works(&mut good).await;
     }
+    for (reason, least) in [("not_kafka", 2), ("too_large", 2), ("unknown_api", 3), ("unsupported_version", 6)] {
+        let line = format!("kafka_cutover_rejected_frames_total{{reason=\"{reason}\"}}");
+        assert!(metric(&world, &line).await >= least, "{reason}");
+    }
     // A future ApiVersions is answered with version 0 (KIP-511).
     good.send_header(18, 99).await;
     assert_eq!(good.receive::<ApiVersionsRequest>(0).await.unwrap().error_code, 35);
@@ -140,6 +146,117 @@ async fn half_a_frame_holds_up_nobody() {
         world.page("/metrics").await.1.lines().any(|l| l == "kafka_cutover_connections 1")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_as_many_groups_as_it_may_name_stops_no_worker() {
+    let world = World::with(1, |config| config.workers = 1);
+    let mut good = world.client().await;
+    // DescribeGroups v0: names without a letter. Work that grows with the square of them takes many minutes.
+    let mut body = 200_000i32.to_be_bytes().to_vec();
+    body.resize(4 + 2 * 200_000, 0);
+    let mut socket = TcpStream::connect(world.address()).await.unwrap();
+    socket.write_all(&frame(15, 0, &body)).await.unwrap();
+    // The first of them is on its way: the worker is in the midst of it.
+    soon("the first is asked for", world.source.faults().wait_until_seen(ApiKey::DescribeGroups, 1)).await;
+    works(&mut good).await;
+    assert!(world.source.faults().seen(ApiKey::DescribeGroups) < 200_000, "not all of them at once");
+}
+
+async fn metric(world: &World, line: &str) -> usize {
+    world.metric(line).await as usize
+}
+
+async fn held_bytes(world: &World) -> usize {
+    metric(world, "kafka_cutover_held_bytes").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_behind_one_that_waits_are_few_and_counted() {
+    const LIMIT: usize = 1 << 20;
+    let world = World::with(5_000, |config| config.limits.in_flight_bytes = bytesize::ByteSize::b(LIMIT as u64));
+    let mut one = world.client().await;
+    let all = MetadataRequest::default().with_topics(None);
+    let answer = one.ask(&all, 9).await;
+    let each = answer.compute_size(9).unwrap();
+    // Nothing comes: until it is sent home this fetch keeps all answers behind it.
+    one.send(&fetch(&[(0, 0)], PATIENT, 1 << 20), 12).await;
+    for _ in 0..40 {
+        one.send(&all, 9).await;
+    }
+    eventually("the limit is reached by answers", async || held_bytes(&world).await >= LIMIT).await;
+    let held = held_bytes(&world).await;
+    assert!(held < LIMIT + 2 * each, "{held} bytes, of which an answer has {each}");
+    // The one in front is answered, then the others, all of them.
+    let mut other = world.client().await;
+    let answered = async {
+        for _ in 0..=40 {
+            soon("an answer", one.frame()).await.expect("an answer");
+        }
+    };
+    world.source.append_directly("moved", 0, encode(ONE));
+    answered.await;
+    eventually("all is given back", async || held_bytes(&world).await == 0).await;
+    works(&mut other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_request_that_waits_only_some_are_begun() {
+    let world = World::new(1);
+    let mut one = world.client().await;
+    one.send(&fetch(&[(0, 0)], PATIENT, 1 << 20), 12).await;
+    for _ in 0..60 {
+        one.send(&ListGroupsRequest::default(), 0).await;
+    }
+    eventually("all have come", async || {
+        metric(&world, "kafka_cutover_requests_total{api=\"ListGroups\"}").await == 60
+    })
+    .await;
+    // Counted when it is begun, before anything else happens on the worker.
+    let begun = "kafka_cutover_upstream_requests_total{api=\"ListGroups\",side=\"source\"}";
+    assert!(metric(&world, begun).await < 16);
+    world.source.append_directly("moved", 0, encode(ONE));
+    for _ in 0..=60 {
+        soon("an answer", one.frame()).await.expect("an answer");
+    }
+    assert_eq!(metric(&world, begun).await, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_weighs_decoded_is_counted() {
+    let world = World::new(1);
+    let mut one = world.client().await;
+    one.send(&fetch(&[(0, 0)], PATIENT, 1 << 20), 12).await;
+    let keys = vec![text(""); 200_000];
+    one.send(&FindCoordinatorRequest::default().with_coordinator_keys(keys), 4).await;
+    eventually("its elements are counted", async || held_bytes(&world).await > 200 * 200_000).await;
+    drop(one);
+    eventually("all is given back", async || held_bytes(&world).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_frames_are_counted_and_end() {
+    const LIMIT: usize = 8 << 20;
+    let mut world = World::stopped(1, |config| {
+        config.limits.in_flight_bytes = bytesize::ByteSize::b(LIMIT as u64);
+        config.timeouts.client_frame = Duration::from_secs(1);
+    });
+    world.start().unwrap();
+    let mut good = world.client().await;
+    works(&mut good).await;
+    let four = [&(5i32 << 20).to_be_bytes()[..], &vec![0; 4 << 20]].concat();
+    let mut silent = JoinSet::new();
+    for _ in 0..10 {
+        let (address, bytes) = (world.address(), four.clone());
+        silent.spawn(async move { answer_and_end(&address, &bytes).await });
+    }
+    eventually("they are counted", async || held_bytes(&world).await >= LIMIT).await;
+    assert!(held_bytes(&world).await < 3 * LIMIT, "what there is no room for stays in the socket");
+    while let Some(end) = soon("a silent one ends", silent.join_next()).await {
+        assert_eq!(end.unwrap(), b"");
+    }
+    append(&mut good, 0, 1_000, 0).await;
+    eventually("all is given back", async || held_bytes(&world).await == 0).await;
 }
 
 /// Requests of Produce and Fetch up to the count of their topics; their codecs are our own.

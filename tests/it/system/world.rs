@@ -164,9 +164,20 @@ impl World {
         came
     }
 
+    /// A line of /metrics, name and labels given; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.page("/metrics").await;
+        let value = page.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        value.map_or(0.0, |n| n.trim().parse().unwrap())
+    }
+
     /// The status code and body of a page of the monitor.
     pub async fn page(&self, path: &str) -> (u16, String) {
-        let mut socket = TcpStream::connect(self.running().monitor.expect("a monitor")).await.unwrap();
+        Self::page_at(self.running().monitor.expect("a monitor"), path).await
+    }
+
+    pub async fn page_at(monitor: SocketAddr, path: &str) -> (u16, String) {
+        let mut socket = TcpStream::connect(monitor).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();

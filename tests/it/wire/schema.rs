@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use kafka_cutover::wire::schema::{APIS, Api, versions};
 use kafka_cutover::wire::{ChainWriter, WireError, decode, encode};
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
+use kafka_protocol::messages::{ApiKey, BrokerId, MetadataResponse};
 
 use super::filled::{Filled, filled};
 
@@ -155,12 +156,32 @@ fn flipped_bits_never_panic() {
 }
 
 #[test]
-fn a_message_of_too_many_elements_is_an_error() {
+fn a_request_of_too_many_elements_is_an_error() {
     // DeleteGroups v0: an array of texts, each of two bytes.
-    let count = 1_000_001i32;
-    let mut body = count.to_be_bytes().to_vec();
-    body.resize(4 + 2 * count as usize, 0);
-    assert_eq!(decode::request(42, 0, body.into()).unwrap_err(), WireError::TooMany { limit: 1_000_000 });
+    let of = |count: i32| {
+        let mut body = count.to_be_bytes().to_vec();
+        body.resize(4 + 2 * count as usize, 0);
+        decode::weighed_request(42, 0, body.into()).map(|(_, elements)| elements)
+    };
+    assert_eq!(of(200_000), Ok(200_000));
+    assert_eq!(of(200_001), Err(WireError::TooMany { limit: 200_000 }));
+}
+
+#[test]
+fn the_largest_clusters_answer_is_read() {
+    // As a ZooKeeper-era cluster at its limit: 200,000 partitions, three replicas each.
+    let three = || (1..=3).map(BrokerId).collect::<Vec<_>>();
+    let partition = |index| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index)
+            .with_replica_nodes(three())
+            .with_isr_nodes(three())
+    };
+    let topic = MetadataResponseTopic::default().with_partitions((0..200_000).map(partition).collect());
+    let answer = MetadataResponse::default().with_topics(vec![topic]);
+    let mut out = ChainWriter::new();
+    encode::response(&answer.clone().into(), 9, &mut out);
+    assert!(decode::response(3, 9, out.finish().unwrap().to_bytes()) == Ok(answer.into()), "all of it comes out again");
 }
 
 #[test]
