@@ -296,12 +296,15 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     let Some(mut view) = view else { return };
     let state = store.state();
     for anew in pinned::stop_made_anew(&mut view, side, &state) {
-        if !shared.alarms.is_first(format!("{side} {} made anew", anew.topic)) {
+        if !shared.alarms.is_first(format!("{side} {} made anew as {}", anew.topic, anew.id)) {
             continue;
         }
-        tracing::error!(%side, topic = %anew.topic, migration = %anew.migration,
-            "the topic was deleted and made anew since it was prepared: its partitions stop here; abort the migration, or \
-             restore the topic");
+        let what_to_do = match anew.sealed {
+            false => "prepare the migration again, or abort it",
+            true => "its records of before are gone, and what clients know of it is no longer true",
+        };
+        tracing::error!(%side, topic = %anew.topic, migration = %anew.migration, what_to_do,
+            "the topic was deleted and made anew since it was prepared: its partitions stop here");
     }
     if side == Side::Source
         && let Some(next) = track::track(&shared.config, &state, &shared.partitions.load(), &view, unsettled_until_ms)

@@ -29,6 +29,7 @@ pub enum Action {
         /// Go on over what an operator may overrule.
         force: bool,
     },
+    Abort,
 }
 
 impl Command {
@@ -50,14 +51,15 @@ impl Action {
         match self {
             Action::Prepare => NEXT_PREPARE,
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
+            Action::Abort => "abort",
         }
     }
 }
 
-/// The body of `POST …/prepare`.
+/// The body of `POST …/prepare` and of `POST …/abort`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PrepareBody {
+pub struct StepBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_step: Option<String>,
     pub dry_run: bool,

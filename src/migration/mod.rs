@@ -1,5 +1,6 @@
 //! 7. The operator's unit: what a migration may do next, and doing it.
 
+pub mod abort;
 pub mod identity;
 pub mod marker;
 pub mod operate;

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{scheme, topics};
+use super::{abort, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
@@ -87,6 +87,7 @@ impl Control {
         match &command.action {
             Action::Prepare => self.prepare(migration, command.dry_run).await,
             Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
+            Action::Abort => self.abort(migration, command.dry_run).await,
         }
     }
 
@@ -109,7 +110,7 @@ impl Control {
         let prepared = prepared
             .map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
         if !dry_run {
-            let event = Event::Prepared {
+            let event = Event::Pinned {
                 migration: migration.name.clone(),
                 scheme: migration.scheme.name().to_owned(),
                 topics: prepared.topics,
@@ -122,6 +123,37 @@ impl Control {
         }
         let at = if dry_run { step } else { scheme::PREPARED.to_owned() };
         Ok(Outcome { migration: migration.name.clone(), step: at, done: prepared.done, dry_run, ..Outcome::default() })
+    }
+
+    async fn abort(&self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
+        let step = self.step(migration);
+        if step != scheme::CONFIGURED && step != scheme::PREPARED {
+            let message = format!("migration {} is at step `{step}`: its log lies on both clusters", migration.name);
+            return Err(Refusal::new(
+                "too_late",
+                message,
+                "what has switched is rolled back, which is not offered yet",
+            ));
+        }
+        let state = self.store.state();
+        let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
+        let [_, target] = &self.admins;
+        let left = abort::left(target, pinned).await;
+        let what = format!("{} topics; they stay on the source, as they were", pinned.len());
+        let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
+        if !dry_run {
+            let events = abort::events(&state, &migration.name);
+            if !events.is_empty() {
+                self.append(events).await?;
+                self.shared.refresh(Side::Source);
+                self.shared.refresh(Side::Target);
+                self.tell(migration, scheme::CONFIGURED);
+            }
+            done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
+        }
+        done.extend(left);
+        let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
+        Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
     }
 
     async fn preflight(&self, migration: &Migration) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ mod outage;
 mod reading;
 mod seam;
 mod settling;
+mod wayout;
 #[cfg(feature = "librdkafka")]
 mod real_client;
 mod world;
