@@ -331,6 +331,27 @@ fn compaction_changes_nothing_but_the_size() {
 }
 
 #[test]
+fn a_journal_is_compacted_when_it_has_grown_to_twice_its_state() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(dir.path()).expect("a new one");
+    story()[..2].iter().for_each(|events| drop(store.append(events).expect("an append")));
+    let long = Event::Step { migration: "m".into(), step: "s".repeat(700_000) };
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(!store.is_worth_compacting(), "small");
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(store.is_worth_compacting());
+    store.compact().expect("a compaction");
+    assert!(!store.is_worth_compacting());
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(!store.is_worth_compacting(), "not for each event on top of a large state");
+    drop(store);
+    let again = Store::open(dir.path()).expect("again");
+    assert!(!again.is_worth_compacting(), "known after a start too");
+    again.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(again.is_worth_compacting());
+}
+
+#[test]
 fn a_write_that_fails_poisons() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
     let store = Store::over(Journal::over(Box::new(full)), State::default());
