@@ -196,7 +196,23 @@ pub struct MigrationStatus {
     pub hold_ms: Option<u64>,
     /// Records, since the last seal.
     pub stragglers: u64,
+    /// Topics that match, and that `prepare` has not taken in: they stay on the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprepared: Vec<String>,
+    /// Sealed sides that have lost records below their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<Truncated>,
     pub groups: Vec<GroupStatus>,
+}
+
+/// A sealed side has no records any more from `from` to `end`, native offsets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncated {
+    pub topic: String,
+    pub partition: i32,
+    pub side: Side,
+    pub from: i64,
+    pub end: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,3 +10,4 @@ pub mod scheme;
 pub mod seed;
 pub mod status;
 pub mod topics;
+pub mod watch;

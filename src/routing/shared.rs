@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::partitions::Partitions;
 use crate::config::Config;
+use crate::control::protocol::Truncated;
 use crate::groups::shadow::Shadow;
 use crate::ids::{NodeId, Side};
 use crate::monitor::Metrics;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub shadows: mpsc::UnboundedSender<Shadow>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
+    pub truncations: Truncations,
     pub in_flight: InFlight,
     pub alarms: Alarms,
     pub metrics: Arc<Metrics>,
@@ -76,6 +78,7 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
+            truncations: Truncations::default(),
             in_flight,
             alarms: Alarms::default(),
             metrics,
@@ -150,6 +153,35 @@ impl Stragglers {
 
     pub fn set(&self, migration: &str, records: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
+    }
+}
+
+/// Sealed sides that have lost records, per migration.
+#[derive(Default)]
+pub struct Truncations(Mutex<HashMap<String, Vec<Truncated>>>);
+
+impl Truncations {
+    pub fn of(&self, migration: &str) -> Vec<Truncated> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).cloned().unwrap_or_default()
+    }
+
+    /// Whether this side of this partition was not known to have lost any. The lowest end that was seen is kept.
+    pub fn is_new(&self, migration: &str, seen: Truncated) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(migration.to_owned()).or_default();
+        let same = |t: &&mut Truncated| {
+            (&t.topic, t.partition, t.side, t.end) == (&seen.topic, seen.partition, seen.side, seen.end)
+        };
+        match known.iter_mut().find(same) {
+            Some(before) => {
+                before.from = before.from.min(seen.from);
+                false
+            }
+            None => {
+                known.push(seen);
+                true
+            }
+        }
     }
 }
 

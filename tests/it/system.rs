@@ -10,6 +10,7 @@ mod identity;
 mod outage;
 mod reading;
 mod seam;
+mod sealed;
 mod settling;
 mod wayout;
 #[cfg(feature = "librdkafka")]
