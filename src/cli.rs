@@ -47,6 +47,8 @@ pub enum Command {
     Switch(SwitchArgs),
     /// All steps of a migration's scheme, stopping at each guard
     Cutover(CutoverArgs),
+    /// Forget a migration that has sealed nothing yet; deletes nothing, says what is left
+    Abort(AbortArgs),
     /// Audit traffic: counts lost, duplicated, reordered records
     Canary(CanaryArgs),
     /// Completions for a shell
@@ -113,6 +115,16 @@ pub struct StatusArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct PrepareArgs {
+    pub migration: String,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AbortArgs {
     pub migration: String,
     /// Say what would be done
     #[arg(long)]

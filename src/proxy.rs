@@ -5,6 +5,7 @@
 //! its upstream connections stay on their worker. Workers listen only when it is known who this proxy is (`identity`).
 #![expect(clippy::disallowed_methods, reason = "io: starts threads and runtimes, waits for signals")]
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -29,13 +30,13 @@ use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
-use crate::migration::{identity, pinned, status};
+use crate::migration::{identity, pinned, status, watch as sealed_sides};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
-use crate::store::{State, Store};
-use crate::upstream::admin::Admin;
-use crate::upstream::{ClusterView, Topology, discovery};
+use crate::store::{Store, StoreError};
+use crate::upstream::admin::{Admin, AdminError};
+use crate::upstream::{ClusterView, Topology, discovery, pulse};
 use crate::virtual_cluster::Nodes;
 
 /// A running proxy. Dropping it stops it.
@@ -56,6 +57,14 @@ struct Started {
 /// Starts a proxy; returns when it listens, or cannot. With an unreachable cluster and an empty journal that may take
 /// as long as the cluster stays away.
 pub fn start(config: Config) -> anyhow::Result<Running> {
+    start_unless(config, || false)?.ok_or_else(stopped_early)
+}
+
+/// How often a start that takes its time looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// `None`: told to stop before it listened, and it has.
+fn start_unless(config: Config, stopped: impl Fn() -> bool) -> anyhow::Result<Option<Running>> {
     let stop = CancellationToken::new();
     let socket = config.control.socket.clone();
     let (started, ready) = std_mpsc::channel();
@@ -64,21 +73,33 @@ pub fn start(config: Config) -> anyhow::Result<Running> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, control(config, token, started))
     })?;
-    match ready.recv() {
-        Ok(Started { listeners, monitor }) => Ok(Running { listeners, monitor, socket, stop, control: Some(control) }),
-        Err(_) => match control.join() {
-            Ok(Ok(())) => Err(anyhow!("the proxy was stopped before it listened")),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(anyhow!("the control thread ended in a panic")),
-        },
+    loop {
+        match ready.recv_timeout(LOOK) {
+            Ok(Started { listeners, monitor }) => {
+                return Ok(Some(Running { listeners, monitor, socket, stop, control: Some(control) }));
+            }
+            Err(std_mpsc::RecvTimeoutError::Timeout) if stopped() => stop.cancel(),
+            Err(std_mpsc::RecvTimeoutError::Timeout) => {}
+            Err(std_mpsc::RecvTimeoutError::Disconnected) => break,
+        }
     }
+    match control.join() {
+        Ok(Ok(())) if stop.is_cancelled() => Ok(None),
+        Ok(Ok(())) => Err(stopped_early()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(anyhow!("the control thread ended in a panic")),
+    }
+}
+
+fn stopped_early() -> anyhow::Error {
+    anyhow!("the proxy was stopped before it listened")
 }
 
 /// `kafka-cutover run`: until a signal. A second signal ends at once.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let signals = watch_signals()?;
-    // The signal handler must work while the start still waits for a cluster.
-    let running = start(config)?;
+    // A start may wait for a cluster for as long as that is away.
+    let Some(running) = start_unless(config, || signals.try_recv().is_ok())? else { return Ok(()) };
     for (listener, address) in running.listeners.iter().enumerate() {
         tracing::info!(listener, %address, "listening");
     }
@@ -109,7 +130,6 @@ fn watch_signals() -> anyhow::Result<std_mpsc::Receiver<()>> {
                 if asked > 1 || tell.send(()).is_err() {
                     std::process::exit(1);
                 }
-                // Before it listens nothing needs to be wound down.
                 tracing::info!("stopping: what is on its way is finished first; a second signal ends at once");
             }
         })
@@ -145,6 +165,7 @@ impl Drop for Running {
 async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sender<Started>) -> anyhow::Result<()> {
     let store = Arc::new(Store::open(&config.state.dir)?);
     identity::config_agrees(&config, &store.state())?;
+    compact(&store)?;
     let metrics = Arc::new(Metrics::new());
     let (readiness, ready) = watch::channel(Readiness::starting());
     let (commands, asked) = mpsc::channel(16);
@@ -218,12 +239,13 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
 
     for side in Side::BOTH {
         let (for_wake, for_publish) = (shared.clone(), shared.clone());
+        let (board_of_pulse, readiness_of_pulse) = (board.clone(), readiness.clone());
         let (store, board, readiness) = (store.clone(), board.clone(), readiness.clone());
         let wake = move || {
             let shared = for_wake.clone();
             async move { shared.refresh[side.index()].notified().await }
         };
-        let hear = move |seen: Result<ClusterView, crate::upstream::admin::AdminError>| {
+        let hear = move |seen: Result<ClusterView, AdminError>| {
             let known = match seen {
                 Ok(view) => {
                     let known = view.broker_list();
@@ -237,29 +259,37 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
                     for_publish.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default()
                 }
             };
-            readiness.send_if_modified(|now| {
-                let next = is_ready(&for_publish, &board);
-                let changed = *now != next;
-                *now = next;
-                changed
-            });
+            show_readiness(&readiness, &for_publish, &board);
             known
         };
         let every = config.timeouts.metadata_max_age;
         tasks.spawn_local(unless(stop.clone(), discovery::watch(admins[side.index()].clone(), every, wake, hear)));
+        tasks.spawn_local(unless(stop.clone(), pulse_of(shared.clone(), side, board_of_pulse, readiness_of_pulse)));
     }
 
     // Connections of its own: a commit that waits for followers must not delay a seal's question.
     let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);
     tasks.spawn_local(unless(stop.clone(), shadows));
 
+    let watched = sealed_sides::run(shared.clone(), Side::BOTH.map(|side| impatient(&config, side)), events.clone());
+    tasks.spawn_local(unless(stop.clone(), watched));
+
+    let journal = store.clone();
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();
-    let upkeep = metrics.clone();
+    let (upkeep, holding, broken) = (metrics.clone(), shared.clone(), fatal.clone());
     tasks.spawn_local(unless(stop.clone(), async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
             upkeep.upkeep();
+            // What a hold appends must not wait behind a compaction.
+            if !is_holding(&holding) {
+                let journal = journal.clone();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || compact(&journal)).await {
+                    tracing::error!(%error, "the journal cannot be written: the process ends");
+                    broken.cancel();
+                }
+            }
         }
     }));
     tasks.spawn_local(unless(stop.clone(), control.run(asked)));
@@ -288,6 +318,61 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     outcome
 }
 
+/// `Err`: nobody knows what the journal's file is now, and nothing may be written to it any more.
+fn compact(store: &Store) -> Result<(), StoreError> {
+    if !store.is_worth_compacting() {
+        return Ok(());
+    }
+    match store.compact() {
+        Ok(()) => Ok(()),
+        Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned)) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "the journal was not compacted: it goes on as it is");
+            Ok(())
+        }
+    }
+}
+
+fn is_holding(shared: &Shared) -> bool {
+    shared.partitions.load().topics.values().any(|states| states.iter().any(|s| s.held))
+}
+
+/// For questions that are asked again soon anyway.
+fn impatient(config: &Config, side: Side) -> Admin {
+    Admin::of(config, side).with_patience(pulse::EVERY)
+}
+
+/// A cluster that has stopped answering is known as such within seconds, also while no client asks for anything.
+async fn pulse_of(shared: Arc<Shared>, side: Side, board: status::Board, readiness: watch::Sender<Readiness>) {
+    let known = || shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
+    let failures = Cell::new(0);
+    let tell = |outcome: Result<(), AdminError>| match outcome {
+        Ok(()) => {
+            failures.set(0);
+            if !shared.topology.load().reachable(side) {
+                shared.refresh(side);
+            }
+        }
+        // Discovery finds out at once where nobody listens; one that hangs would keep it waiting.
+        Err(_) if failures.replace(failures.get() + 1) == 0 => shared.refresh(side),
+        Err(error) => {
+            board.heard(side, Some(error.to_string()));
+            unreachable(&shared, side, &error);
+            show_readiness(&readiness, &shared, &board);
+        }
+    };
+    pulse::watch(impatient(&shared.config, side), known, tell).await;
+}
+
+fn show_readiness(readiness: &watch::Sender<Readiness>, shared: &Shared, board: &status::Board) {
+    readiness.send_if_modified(|now| {
+        let next = is_ready(shared, board);
+        let changed = *now != next;
+        *now = next;
+        changed
+    });
+}
+
 async fn unless(stop: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -303,15 +388,21 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     view.topics.retain(|name, _| !is_marker_topic(name));
     view.names.retain(|_, name| !is_marker_topic(name));
     for anew in pinned::stop_made_anew(&mut view, side, &state) {
-        if !shared.alarms.is_first(format!("{side} {} made anew", anew.topic)) {
+        if !shared.alarms.is_first(format!("{side} {} made anew as {}", anew.topic, anew.id)) {
             continue;
         }
-        tracing::error!(%side, topic = %anew.topic, migration = %anew.migration,
-            "the topic was deleted and made anew since it was prepared: its partitions stop here; abort the migration, or \
-             restore the topic");
+        let what_to_do = match anew.sealed {
+            false => "prepare the migration again, or abort it",
+            true => "its records of before are gone, and what clients know of it is no longer true",
+        };
+        tracing::error!(%side, topic = %anew.topic, migration = %anew.migration, what_to_do,
+            "the topic was deleted and made anew since it was prepared: its partitions stop here");
     }
     if side == Side::Source {
-        track_partitions(shared, &state, &view, unsettled_until_ms);
+        let (config, now) = (&shared.config, shared.partitions.load());
+        if let Some(next) = track::track(config, &state, &now, &view, unsettled_until_ms, clock::now_ms()) {
+            shared.publish_partitions(next);
+        }
     }
     let mut topology = Topology::clone(&shared.topology.load());
     view.generation = topology.generation(side) + 1;
@@ -321,27 +412,7 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     shared.topology_changed.send_modify(|n| *n += 1);
 }
 
-fn track_partitions(shared: &Shared, state: &State, source: &ClusterView, unsettled_until_ms: i64) {
-    let now = shared.partitions.load();
-    let prepared = |topic: &str| shared.prepared_by(topic).is_some();
-    let mut ids = shared.ids.lock().unwrap_or_else(PoisonError::into_inner);
-    let forgotten = ids.forget_made_anew(&now, source, prepared);
-    let until = match &forgotten {
-        None => unsettled_until_ms,
-        // What was on its way to the old topic may land in the new one.
-        Some(_) => {
-            let settle = i64::try_from(shared.config.seal.settle_time.as_millis()).unwrap_or(i64::MAX);
-            unsettled_until_ms.max(clock::now_ms().saturating_add(settle))
-        }
-    };
-    let base = forgotten.as_ref().unwrap_or(&now);
-    if let Some(next) = track::track(&shared.config, state, base, source, until).or(forgotten) {
-        shared.publish_partitions(next);
-    }
-    ids.note(&shared.partitions.load(), source);
-}
-
-fn unreachable(shared: &Shared, side: Side, error: &crate::upstream::admin::AdminError) {
+fn unreachable(shared: &Shared, side: Side, error: &AdminError) {
     shared.metrics.cluster_reachable.of(side).set(0.0);
     let mut topology = Topology::clone(&shared.topology.load());
     let Some(view) = topology.side(side) else { return };

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::protocol::{ErrorBody, MigrationStatus, Outcome, PrepareBody, Refusal, Status, SwitchBody};
+use super::protocol::{ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody};
 
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -49,8 +49,12 @@ impl Client {
         self.call(Method::GET, &format!("/v1/migrations/{}", escape(name)), Bytes::new()).await
     }
 
-    pub async fn prepare(&self, migration: &str, body: &PrepareBody) -> Result<Outcome, ClientError> {
+    pub async fn prepare(&self, migration: &str, body: &StepBody) -> Result<Outcome, ClientError> {
         self.post(migration, "prepare", body).await
+    }
+
+    pub async fn abort(&self, migration: &str, body: &StepBody) -> Result<Outcome, ClientError> {
+        self.post(migration, "abort", body).await
     }
 
     pub async fn switch(&self, migration: &str, body: &SwitchBody) -> Result<Outcome, ClientError> {

@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, PrepareBody, Refusal, SwitchBody, What,
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, What,
 };
 use super::render;
-use crate::cli::{CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs};
+use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs};
 use crate::ids::Side;
 
 /// Refused or failed: exit code 1, one line.
@@ -62,8 +62,14 @@ pub async fn status(client: &Client, args: &StatusArgs) -> Result<(), Failed> {
 }
 
 pub async fn prepare(client: &Client, args: &PrepareArgs) -> Result<(), Failed> {
-    let body = PrepareBody { expect_step: None, dry_run: args.dry_run };
+    let body = StepBody { expect_step: None, dry_run: args.dry_run };
     let outcome = with_spinner("preparing", client.prepare(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+pub async fn abort(client: &Client, args: &AbortArgs) -> Result<(), Failed> {
+    let body = StepBody { expect_step: None, dry_run: args.dry_run };
+    let outcome = with_spinner("aborting", client.abort(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
 
@@ -109,7 +115,7 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
     let now = client.migration(name).await?;
     let outcome = match now.next.as_deref() {
         Some(NEXT_PREPARE) => {
-            client.prepare(name, &PrepareBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
+            client.prepare(name, &StepBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
         }
         Some(NEXT_SWITCH_PRODUCERS) => client.switch(name, &to_target(&now, true)).await?,
         next => {
@@ -123,7 +129,7 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
 async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outcome, Failed> {
     let name = &now.name;
     let outcome = if next == NEXT_PREPARE {
-        let body = PrepareBody { dry_run: false, expect_step: Some(now.step.clone()) };
+        let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
         with_spinner("preparing", client.prepare(name, &body)).await?
     } else {
         with_spinner("switching producers", client.switch(name, &to_target(now, false))).await?

@@ -29,6 +29,7 @@ pub enum Action {
         /// Go on over what an operator may overrule.
         force: bool,
     },
+    Abort,
 }
 
 impl Command {
@@ -50,14 +51,15 @@ impl Action {
         match self {
             Action::Prepare => NEXT_PREPARE,
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
+            Action::Abort => "abort",
         }
     }
 }
 
-/// The body of `POST …/prepare`.
+/// The body of `POST …/prepare` and of `POST …/abort`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct PrepareBody {
+pub struct StepBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_step: Option<String>,
     pub dry_run: bool,
@@ -194,7 +196,23 @@ pub struct MigrationStatus {
     pub hold_ms: Option<u64>,
     /// Records, since the last seal.
     pub stragglers: u64,
+    /// Topics that match, and that `prepare` has not taken in: they stay on the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unprepared: Vec<String>,
+    /// Sealed sides that have lost records below their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncated: Vec<Truncated>,
     pub groups: Vec<GroupStatus>,
+}
+
+/// A sealed side has no records any more from `from` to `end`, native offsets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Truncated {
+    pub topic: String,
+    pub partition: i32,
+    pub side: Side,
+    pub from: i64,
+    pub end: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -38,6 +38,16 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
             text.push_str(&format!("{}: {next} waits: {reason}\n", m.name));
         }
     }
+    for m in &shown {
+        if !m.unprepared.is_empty() {
+            let topics = m.unprepared.join(", ");
+            text.push_str(&format!("{}: not prepared, so they stay on the source: {topics}\n", m.name));
+        }
+        for lost in &m.truncated {
+            let (topic, partition, side, from, end) = (&lost.topic, lost.partition, lost.side, lost.from, lost.end);
+            text.push_str(&format!("{}: {topic}-{partition} on the {side} HAS LOST records {from} to {end}\n", m.name));
+        }
+    }
     if only.is_some() {
         shown.iter().for_each(|m| text.push_str(&details(m, colour)));
     }

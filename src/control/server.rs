@@ -25,13 +25,13 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::operator::{Operator, Peer};
-use super::protocol::{Action, Command, ErrorBody, Event, PrepareBody, Refusal, SwitchBody, What};
+use super::protocol::{Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, What};
 
 /// No command comes near this.
 const BODY_LIMIT: usize = 64 * 1024;
 
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
-                      POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch";
+                      POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, POST /v1/migrations/{name}/abort";
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
@@ -136,6 +136,7 @@ fn router(operator: Operator, stop: CancellationToken) -> Router {
         .route("/v1/migrations/{name}", get(migration))
         .route("/v1/migrations/{name}/prepare", post(prepare))
         .route("/v1/migrations/{name}/switch", post(switch))
+        .route("/v1/migrations/{name}/abort", post(abort))
         .route("/v1/events", get(events))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -173,13 +174,26 @@ async fn prepare(
     UrlPath(migration): UrlPath<String>,
     body: Body,
 ) -> Response {
-    let command = read_body::<PrepareBody>(body).map(|body| Command {
+    step(&shared, peer, migration, Action::Prepare, body).await
+}
+
+async fn abort(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(migration): UrlPath<String>,
+    body: Body,
+) -> Response {
+    step(&shared, peer, migration, Action::Abort, body).await
+}
+
+async fn step(shared: &Shared, peer: Peer, migration: String, action: Action, body: Body) -> Response {
+    let command = read_body::<StepBody>(body).map(|body| Command {
         migration,
-        action: Action::Prepare,
+        action,
         expect_step: body.expect_step,
         dry_run: body.dry_run,
     });
-    run(&shared, peer, command).await
+    run(shared, peer, command).await
 }
 
 async fn switch(

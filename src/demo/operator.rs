@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::control::protocol::{Outcome, PrepareBody, SwitchBody, What};
+use crate::control::protocol::{Outcome, StepBody, SwitchBody, What};
 use crate::ids::Side;
 use crate::proxy::{self, Running};
 
@@ -39,7 +39,7 @@ impl Operator {
     }
 
     pub fn prepare(&self, migration: &str) -> Result<Outcome> {
-        let prepared = self.runtime.block_on(self.client.prepare(migration, &PrepareBody::default()));
+        let prepared = self.runtime.block_on(self.client.prepare(migration, &StepBody::default()));
         prepared.with_context(|| format!("preparing {migration}"))
     }
 

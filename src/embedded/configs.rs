@@ -158,7 +158,8 @@ fn shown(
                     .with_config_source(STATIC_BROKER)
                     .with_config_type(kind)
             };
-            Ok(own.into_iter().map(one).collect())
+            let set = spec.broker_configs.iter().map(|(name, value)| (*name, STRING, value.clone()));
+            Ok(own.into_iter().chain(set).map(one).collect())
         }
         _ => Err(E::InvalidRequest),
     }

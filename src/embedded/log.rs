@@ -160,6 +160,15 @@ impl Log {
         self.wake();
     }
 
+    /// An unclean election: the new leader never had the batches from `offset` on.
+    pub fn lose(&mut self, offset: i64) {
+        while self.batches.back().is_some_and(|b| b.header.last_offset() >= offset) {
+            self.batches.pop_back();
+        }
+        self.end = self.batches.back().map_or(self.start, |b| b.header.last_offset() + 1);
+        self.wake();
+    }
+
     /// A new leader begins its epoch at the end of the log; an epoch that wrote nothing leaves no trace.
     pub fn begin_epoch(&mut self, epoch: i32) {
         self.epochs.retain(|&(_, from)| from < self.end);

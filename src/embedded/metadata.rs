@@ -28,8 +28,15 @@ pub fn base64(id: Uuid) -> String {
     letters.into_iter().map(char::from).collect()
 }
 
-pub fn api_versions(spec: &ClusterSpec, version: i16) -> ApiVersionsResponse {
-    let mut response = ApiVersionsResponse::default().with_api_keys(spoken(spec));
+pub fn api_versions(call: &Call) -> ApiVersionsResponse {
+    let (spec, version) = (&call.shared.spec, call.version);
+    let mut keys = spoken(spec);
+    for key in &mut keys {
+        if let Some(&(low, high)) = spec.node_api_limits.get(&(call.node, key.api_key)) {
+            (key.min_version, key.max_version) = (key.min_version.max(low), key.max_version.min(high));
+        }
+    }
+    let mut response = ApiVersionsResponse::default().with_api_keys(keys);
     if version >= 3 && codec::versions(spec, ApiKey::Produce as i16).is_some_and(|(_, high)| high >= 10) {
         response.finalized_features_epoch = 1;
         // A minimum of 0 is not shown below v4 (KAFKA-17011).

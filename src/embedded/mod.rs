@@ -66,6 +66,10 @@ pub struct ClusterSpec {
     pub default_replication: usize,
     /// Narrower version ranges by API key, to act as an older broker. An empty range takes the API away.
     pub api_limits: HashMap<i16, (i16, i16)>,
+    /// The same of single nodes, in the middle of a rolling upgrade: only what ApiVersions says.
+    pub node_api_limits: HashMap<(usize, i16), (i16, i16)>,
+    /// What all nodes are set to besides, as DescribeConfigs shows it.
+    pub broker_configs: Vec<(&'static str, String)>,
     /// An unknown idempotent producer must begin at sequence 0. Real brokers do not ask that.
     pub strict_first_sequence: bool,
     pub group_min_session_timeout_ms: i32,
@@ -85,6 +89,8 @@ impl Default for ClusterSpec {
             default_partitions: 1,
             default_replication: 3,
             api_limits: HashMap::new(),
+            node_api_limits: HashMap::new(),
+            broker_configs: Vec::new(),
             strict_first_sequence: false,
             group_min_session_timeout_ms: 6_000,
             group_initial_rebalance_delay_ms: 0,
@@ -296,6 +302,14 @@ impl Cluster {
     pub fn move_leader(&self, topic: &str, partition: i32, node: usize) {
         self.shared.lock().move_leader(topic, partition, node);
         self.touch();
+    }
+    /// An unclean election: whole batches from `offset` on are gone, and another epoch begins there.
+    pub fn lose_records(&self, topic: &str, partition: i32, offset: i64) {
+        self.of(topic, partition, |p| {
+            p.log.lose(offset);
+            p.epoch += 1;
+            p.log.begin_epoch(p.epoch);
+        });
     }
     /// A batch that no request brought: a writer that bypasses everybody. Its base offset, or `None` if it is no v2 batch.
     pub fn append_directly(&self, topic: &str, partition: i32, batch: Bytes) -> Option<i64> {

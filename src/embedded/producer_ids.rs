@@ -64,7 +64,7 @@ pub fn describe_producers(call: &Call, request: DescribeProducersRequest) -> Des
                             .with_last_sequence(p.last_sequence())
                             .with_last_timestamp(p.last_timestamp())
                             .with_coordinator_epoch(-1)
-                            .with_current_txn_start_offset(-1)
+                            .with_current_txn_start_offset(p.open_transaction.unwrap_or(-1))
                     };
                     part.active_producers = found.log.producers.iter().map(producer).collect();
                 }

@@ -23,6 +23,8 @@ pub struct Remembered {
 pub struct Producer {
     pub epoch: i16,
     pub batches: VecDeque<Remembered>,
+    /// Of a batch that came past all checks: requests with one are refused.
+    pub open_transaction: Option<i64>,
 }
 
 impl Producer {
@@ -70,14 +72,20 @@ impl ProducerStates {
     }
 
     pub fn appended(&mut self, batch: &Header, base_offset: i64, timestamp: i64) {
-        let producer = self
-            .producers
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer { epoch: batch.producer_epoch, batches: VecDeque::new() });
+        let producer = self.producers.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch: batch.producer_epoch,
+            batches: VecDeque::new(),
+            open_transaction: None,
+        });
         if producer.epoch != batch.producer_epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
         }
+        producer.open_transaction = match (batch.is_transactional(), batch.is_control()) {
+            (true, false) => producer.open_transaction.or(Some(base_offset)),
+            (_, true) => None,
+            (false, false) => producer.open_transaction,
+        };
         if producer.batches.len() == WINDOW {
             producer.batches.pop_front();
         }

@@ -125,7 +125,7 @@ async fn dispatch(call: &Call<'_>, body: Body, refuse: Option<i16>) -> Result<Op
     Ok(Some(match body {
         RequestKind::ListOffsets(r) => list_offsets::list_offsets(call, r).into(),
         RequestKind::OffsetForLeaderEpoch(r) => list_offsets::offset_for_leader_epoch(call, r).into(),
-        RequestKind::ApiVersions(_) => metadata::api_versions(&call.shared.spec, call.version).into(),
+        RequestKind::ApiVersions(_) => metadata::api_versions(call).into(),
         RequestKind::Metadata(r) => metadata::metadata(call, r).into(),
         RequestKind::DescribeCluster(r) => cluster_info::describe_cluster(call, r).into(),
         RequestKind::FindCoordinator(r) => cluster_info::find_coordinator(call, r).into(),

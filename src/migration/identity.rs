@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::marker;
 use crate::config::Config;
 use crate::ids::Side;
+use crate::preflight::{facts, versions};
 use crate::store::identity::{MarkerSeen, judge, judge_clusters};
 use crate::store::{ApiVersions, Event, Identity, State, Store};
 use crate::upstream::admin::Admin;
@@ -34,7 +36,7 @@ pub fn config_agrees(config: &Config, state: &State) -> anyhow::Result<()> {
         let Some(migration) = config.migration(name) else {
             bail!(
                 "migrations: the journal in {} has migration `{name}` at step `{}`, the config has none of that name: \
-                 put it back, under way it can be neither removed nor renamed",
+                 put it back, under way it can be neither removed nor renamed (before its first switch, `abort` ends it)",
                 config.state.dir.display(),
                 known.step
             );
@@ -84,7 +86,7 @@ pub async fn first_contact(config: &Config, store: &Store, admins: &[Rc<Admin>; 
         let all = views.iter().all(Option::is_some);
         let enough = all || state.identity.is_some() && views.iter().any(Option::is_some);
         if enough {
-            let state = if state.identity.is_some() { state } else { introduce(config, store, &views, admins)? };
+            let state = if state.identity.is_some() { state } else { introduce(config, store, &views, admins).await? };
             let cluster = believed(&state)?;
             if views[Side::Source.index()].is_none() {
                 views[Side::Source.index()] = Some(remembered(&state));
@@ -107,14 +109,17 @@ async fn ask(admin: &Admin, name: &str) -> Result<(ClusterView, MarkerSeen), cra
 }
 
 /// The first start: identity and versions are journalled, and never change by themselves.
-fn introduce(
+async fn introduce(
     config: &Config,
     store: &Store,
     views: &[Option<ClusterView>; 2],
     admins: &[Rc<Admin>; 2],
 ) -> anyhow::Result<Arc<State>> {
     let id = |side: Side| views[side.index()].as_ref().map(|v| v.cluster_id.clone());
-    let ranges: [HashMap<i16, Range>; 2] = [0, 1].map(|i| admins[i].versions());
+    let mut ranges: [HashMap<i16, Range>; 2] = Default::default();
+    for (i, view) in views.iter().enumerate() {
+        ranges[i] = spoken_by_all(&admins[i], view.as_ref()).await;
+    }
     let [source, target] = &ranges;
     let versions = Versions::intersection(source, target);
     let identity = Identity {
@@ -126,6 +131,21 @@ fn introduce(
     let ranges = versions.ranges.iter().map(|(key, r)| (*key, r.min, r.max)).collect();
     let versions = ApiVersions { ranges, ..ApiVersions::default() };
     store.append(&[Event::Identity(identity), Event::ApiVersions(versions)]).context("the first events of the journal")
+}
+
+/// In the middle of a rolling upgrade brokers differ, and what is told to clients holds for all of them and for ever.
+async fn spoken_by_all(admin: &Admin, view: Option<&ClusterView>) -> HashMap<i16, Range> {
+    let brokers = view.map(ClusterView::broker_list).unwrap_or_default();
+    let asked = join_all(brokers.iter().map(|broker| facts::broker_versions(admin, broker))).await;
+    let mut all: Option<HashMap<i16, Range>> = None;
+    for (broker, answer) in brokers.iter().zip(asked) {
+        match answer {
+            Ok(spoken) => all = Some(all.map_or(spoken.clone(), |others| versions::all_of(&others, &spoken))),
+            Err(error) => tracing::warn!(side = %admin.side, broker = %broker.address(), %error,
+                "a broker did not say which versions it speaks: what the others speak is offered to clients"),
+        }
+    }
+    all.unwrap_or_else(|| admin.versions())
 }
 
 fn believed(state: &State) -> anyhow::Result<VirtualCluster> {

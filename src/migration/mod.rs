@@ -1,5 +1,6 @@
 //! 7. The operator's unit: what a migration may do next, and doing it.
 
+pub mod abort;
 pub mod identity;
 pub mod marker;
 pub mod operate;
@@ -9,3 +10,4 @@ pub mod scheme;
 pub mod seed;
 pub mod status;
 pub mod topics;
+pub mod watch;

@@ -1,20 +1,18 @@
-//! Does what the operator asks, one command after another, on the control thread; and watches the sealed sides.
-#![allow(clippy::disallowed_methods, reason = "io: waits between looks at the sealed sides")]
+//! Does what the operator asks, one command after another, on the control thread.
+#![allow(clippy::disallowed_methods, reason = "io: asks the clusters, writes the journal")]
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{scheme, topics};
+use super::{abort, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
-use crate::ids::{DEBUGGING_CONSUMER, LATEST, Side, TopicPartition};
+use crate::ids::{Side, TopicPartition};
 use crate::preflight;
 use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
@@ -22,10 +20,6 @@ use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
 use crate::store::{Event, Store, StoreError};
 use crate::upstream::admin::Admin;
-use crate::upstream::ask;
-
-/// How often sealed sides are looked at for growth.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Control {
     shared: Arc<Shared>,
@@ -53,28 +47,18 @@ impl Control {
     }
 
     pub async fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                ask = asked.recv() => match ask {
-                    Some(Ask { command, answer, .. }) => {
-                        let done = self.command(&command).await;
-                        if let Err(refusal) = &done {
-                            tracing::warn!(migration = %command.migration, action = command.action.name(),
-                                reason = %refusal.message, "refused");
-                        }
-                        if self.fatal.is_cancelled() {
-                            // Nothing goes on: not even an answer, which nobody could be sure of.
-                            return;
-                        }
-                        // Who asked may have gone.
-                        drop(answer.send(done));
-                    }
-                    None => return,
-                },
-                _ = look.tick() => self.look_for_stragglers().await,
+        while let Some(Ask { command, answer, .. }) = asked.recv().await {
+            let done = self.command(&command).await;
+            if let Err(refusal) = &done {
+                tracing::warn!(migration = %command.migration, action = command.action.name(),
+                    reason = %refusal.message, "refused");
             }
+            if self.fatal.is_cancelled() {
+                // Nothing goes on: not even an answer, which nobody could be sure of.
+                return;
+            }
+            // Who asked may have gone.
+            drop(answer.send(done));
         }
     }
 
@@ -87,6 +71,7 @@ impl Control {
         match &command.action {
             Action::Prepare => self.prepare(migration, command.dry_run).await,
             Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
+            Action::Abort => self.abort(migration, command.dry_run).await,
         }
     }
 
@@ -109,7 +94,7 @@ impl Control {
         let prepared = prepared
             .map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
         if !dry_run {
-            let event = Event::Prepared {
+            let event = Event::Pinned {
                 migration: migration.name.clone(),
                 scheme: migration.scheme.name().to_owned(),
                 topics: prepared.topics,
@@ -125,9 +110,48 @@ impl Control {
         Ok(Outcome { migration: migration.name.clone(), step: at, done: prepared.done, dry_run, ..Outcome::default() })
     }
 
+    async fn abort(&self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
+        let step = self.step(migration);
+        if step != scheme::CONFIGURED && step != scheme::PREPARED {
+            let message = format!("migration {} is at step `{step}`: its log lies on both clusters", migration.name);
+            return Err(Refusal::new(
+                "too_late",
+                message,
+                "what has switched is rolled back, which is not offered yet",
+            ));
+        }
+        let state = self.store.state();
+        let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
+        let [_, target] = &self.admins;
+        let left = abort::left(target, pinned).await;
+        let what = format!("{} topics; they stay on the source, as they were", pinned.len());
+        let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
+        if !dry_run {
+            let events = abort::events(&state, &migration.name);
+            if !events.is_empty() {
+                self.append(events).await?;
+                self.shared.refresh(Side::Source);
+                self.shared.refresh(Side::Target);
+                self.tell(migration, scheme::CONFIGURED);
+            }
+            done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
+        }
+        done.extend(left);
+        let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
+        Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
+    }
+
     async fn preflight(&self, migration: &Migration) -> Result<(), Refusal> {
         let [source, target] = &self.admins;
         let findings = preflight::run(&self.shared.config, source, target, &[migration]).await;
+        let details =
+            [("findings".to_owned(), json!(findings)), ("not_checked".to_owned(), json!(preflight::NOT_CHECKED))];
+        // Nobody may be listening.
+        drop(self.events.send(Told {
+            kind: "preflight".to_owned(),
+            migration: Some(migration.name.clone()),
+            details: Map::from_iter(details),
+        }));
         for finding in &findings {
             tracing::warn!(severity = ?finding.severity, code = %finding.code, at = %finding.where_,
                 action = %finding.action, "{}", finding.message);
@@ -183,6 +207,8 @@ impl Control {
             });
         }
         self.pinned(known).await?;
+        // Much may have changed since `prepare`; what is found after the seal is found by clients.
+        self.preflight(migration).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
         if dry_run {
             let done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];
@@ -289,50 +315,6 @@ impl Control {
                 let segments = state.map.segments().len() + 1;
                 let partition = TopicPartition { topic: topic.clone(), partition };
                 self.shared.metrics.segments(&partition).set(segments as f64);
-            }
-        }
-    }
-
-    /// After a seal the old side must not grow: what does was written by somebody who bypasses the proxy.
-    async fn look_for_stragglers(&self) {
-        let snapshot = self.shared.partitions.load_full();
-        let mut sealed: [HashMap<TopicPartition, i64>; 2] = Default::default();
-        for (topic, states) in &snapshot.topics {
-            for (partition, state) in (0..).zip(states.iter()) {
-                let closed = state.map.open_side().other();
-                if let (false, Some(end)) = (state.held, state.map.end_of(closed)) {
-                    let partition = TopicPartition { topic: topic.clone(), partition };
-                    sealed[closed.index()].insert(partition, end.0);
-                }
-            }
-        }
-        let mut grown: HashMap<String, u64> = HashMap::new();
-        for side in Side::BOTH.into_iter().filter(|s| !sealed[s.index()].is_empty()) {
-            let topology = self.shared.topology.load();
-            let Some(view) = topology.side(side).filter(|c| c.reachable) else { return };
-            let ends = &sealed[side.index()];
-            let partitions: Vec<TopicPartition> = ends.keys().cloned().collect();
-            let admin = &self.admins[side.index()];
-            let Ok(found) = ask::list_offsets(admin, view, &partitions, LATEST, DEBUGGING_CONSUMER, 0).await else {
-                return;
-            };
-            for (partition, end) in ends {
-                if let Some(Ok(leo)) = found.get(partition) {
-                    let more = u64::try_from(leo.offset - end).unwrap_or(0);
-                    let of = self.shared.config.migrations_of(&partition.topic).next().map_or("", |m| m.name.as_str());
-                    *grown.entry(of.to_owned()).or_default() += more;
-                }
-            }
-        }
-        for (migration, records) in grown {
-            let before = self.shared.stragglers.of(&migration);
-            if records > before {
-                self.shared.metrics.stragglers(&migration).increment(records - before);
-                self.shared.stragglers.set(&migration, records);
-                tracing::error!(%migration, records, new = records - before,
-                    "stragglers: records were written to a sealed side by somebody who bypasses the proxy; readers do not see them");
-                let details = Map::from_iter([("stragglers".to_owned(), json!(records))]);
-                drop(self.events.send(Told { kind: "alarm".to_owned(), migration: Some(migration), details }));
             }
         }
     }

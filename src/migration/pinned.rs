@@ -13,6 +13,10 @@ use crate::upstream::{ClusterView, TopicView};
 pub struct MadeAnew {
     pub migration: String,
     pub topic: String,
+    /// The id that it has now.
+    pub id: uuid::Uuid,
+    /// A seal has used what was pinned: no command makes another topic of it.
+    pub sealed: bool,
 }
 
 /// Takes the leaders from such topics, so that nothing is read from them or written to them; clients still see the id
@@ -25,6 +29,8 @@ pub fn stop_made_anew(view: &mut ClusterView, side: Side, journal: &State) -> Ve
             let Some(seen) = view.topics.get(&topic.name).filter(|t| t.id != pinned && !pinned.is_nil()) else {
                 continue;
             };
+            let id = seen.id;
+            let sealed = journal.is_sealed(topic);
             // It had a leader once: clients are told of one, and wait.
             let stopped = PartitionView { leader: -1, epoch: 1 };
             let partitions = vec![stopped; topic.partitions.len().max(seen.partitions.len())];
@@ -32,7 +38,7 @@ pub fn stop_made_anew(view: &mut ClusterView, side: Side, journal: &State) -> Ve
             view.names.insert(pinned, topic.name.clone());
             let stopped = TopicView { id: pinned, internal: seen.internal, partitions };
             view.topics.insert(topic.name.clone(), Arc::new(stopped));
-            found.push(MadeAnew { migration: migration.clone(), topic: topic.name.to_string() });
+            found.push(MadeAnew { migration: migration.clone(), topic: topic.name.to_string(), id, sealed });
         }
     }
     found

@@ -79,6 +79,15 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         (None, None) => vec![],
     };
     topics.sort();
+    let unprepared: Vec<String> = match (state, shared) {
+        (Some(_), Some(shared)) => {
+            let mut all: Vec<String> = matching(config, shared).into_iter().map(|(name, _)| name).collect();
+            all.retain(|name| !topics.iter().any(|(known, _)| known == name));
+            all.sort();
+            all
+        }
+        _ => vec![],
+    };
     MigrationStatus {
         name: config.name.clone(),
         scheme: config.scheme,
@@ -90,6 +99,8 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         sealed_at: state.and_then(|s| s.sealed_at_ms).map(rfc3339),
         hold_ms: state.and_then(|s| s.hold_ms),
         stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
+        truncated: shared.map_or_else(Vec::new, |s| s.truncations.of(&config.name)),
+        unprepared,
         groups: vec![],
     }
 }

@@ -64,7 +64,8 @@ pub fn claimed_twice(config: &Config, names: &[TopicName]) -> BTreeMap<TopicName
 }
 
 /// Creates what is missing, waits for it, checks that the target's part of each partition is empty, and pins it. `pinned`: what earlier
-/// runs have pinned and no seal has used yet; it must still be as it was. A dry run says what would be done.
+/// runs have pinned and no seal has used yet; nothing is owed to it, so what has changed since is pinned as it is now. A dry run says
+/// what would be done.
 pub async fn prepare(
     config: &Config,
     migration: &Migration,
@@ -79,11 +80,14 @@ pub async fn prepare(
     refuse_wrong(config, migration, &names, &from, &to)?;
     let mut done = Vec::new();
     let planned = plan(source, target, &from, &to, &names).await?;
+    let left = pinned.iter().filter(|t| !names.contains(&t.name));
     if dry_run {
         done.extend(planned.iter().map(|p| describe("would create", p)));
+        done.extend(left.map(|t| format!("topic {} would leave the migration", t.name)));
         done.push(format!("would pin {} topics of migration {}", names.len(), migration.name));
         return Ok(Prepared { topics: Vec::new(), done });
     }
+    done.extend(left.map(|t| format!("topic {} has left the migration; on the target it stays as it is", t.name)));
     create(target, &to, &planned, &mut done).await?;
     let to = shown(target, &from, &names, to).await?;
     let topics = pin(target, &from, &to, &names, pinned, &mut done).await?;
@@ -314,10 +318,11 @@ async fn pin(
 ) -> Result<Vec<PreparedTopic>, PrepareError> {
     let before: HashMap<TopicPartition, i64> = pinned
         .iter()
+        .filter(|t| is_as_pinned(t, from, to))
         .flat_map(|t| t.partitions.iter().map(|p| (TopicPartition::new(t.name.clone(), p.partition), p.target_start)))
         .collect();
     let found = extents(target, to, names).await?;
-    let why = changed(from, to, pinned).chain(touched(&found, &before)).collect::<Vec<_>>();
+    let why: Vec<String> = touched(&found, &before).collect();
     if !why.is_empty() {
         return Err(PrepareError::Refused(why));
     }
@@ -355,35 +360,24 @@ async fn pin(
     Ok(prepared)
 }
 
-/// Topics that were deleted and made anew since they were pinned.
-fn changed<'a>(
-    from: &'a ClusterView,
-    to: &'a ClusterView,
-    pinned: &'a [PreparedTopic],
-) -> impl Iterator<Item = String> + 'a {
-    let anew = |view: &ClusterView, name: &TopicName, id| view.topics.get(name).is_some_and(|t| t.id != id);
-    pinned.iter().flat_map(move |t| {
-        let sides = [("source", anew(from, &t.name, t.source_id)), ("target", anew(to, &t.name, t.target_id))];
-        let sides = sides.into_iter().filter(|(_, anew)| *anew);
-        sides.map(|(side, _)| format!("topic {} was deleted and made anew on the {side} since it was prepared", t.name))
-    })
+/// One that was deleted and made anew on either side is another topic under the same name: what was pinned says nothing of it.
+fn is_as_pinned(topic: &PreparedTopic, from: &ClusterView, to: &ClusterView) -> bool {
+    let is = |view: &ClusterView, id| view.topics.get(&topic.name).is_some_and(|t| t.id == id);
+    is(from, topic.source_id) && is(to, topic.target_id)
 }
 
-/// Partitions in which somebody has written.
+/// Partitions in which somebody has written. (An empty one may end anywhere: it was emptied since, and begins there now.)
 fn touched<'a>(
     found: &'a BTreeMap<TopicPartition, Extent>,
     before: &'a HashMap<TopicPartition, i64>,
 ) -> impl Iterator<Item = String> + 'a {
-    found.iter().filter_map(|(tp, at)| match before.get(tp) {
-        Some(pinned) if *pinned != at.end => Some(format!(
-            "{tp} on the target was prepared at {pinned} and ends at {} now: somebody writes to it past the proxy; stop that, delete the topic there",
-            at.end
-        )),
-        None if at.start != at.end => Some(format!(
-            "{tp} on the target holds records ({} to {}): delete the topic there, or its records",
+    let untouched = |tp: &TopicPartition, at: &Extent| before.get(tp) == Some(&at.end) || at.start == at.end;
+    found.iter().filter(move |(tp, at)| !untouched(tp, at)).map(|(tp, at)| {
+        let since = before.get(tp).map_or(String::new(), |p| format!(", it was prepared at {p}"));
+        format!(
+            "{tp} on the target holds records ({} to {}){since}: stop who writes there, then delete the topic there, or its records",
             at.start, at.end
-        )),
-        _ => None,
+        )
     })
 }
 

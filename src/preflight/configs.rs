@@ -44,10 +44,23 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
     }
 }
 
+/// Until Kafka 3.6 one limit for both directions (KIP-937); from then on it counts where the newer one is not set.
+const DIFFERENCE: &str = "message.timestamp.difference.max.ms";
+const OF_DIFFERENCE: [&str; 2] = ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"];
+
 /// -1: none, which is the largest.
 fn limit(configs: &Configs, key: &str) -> Option<i64> {
-    let value: i64 = configs.get(key)?.parse().ok()?;
+    let value: i64 = effective(configs, key)?.parse().ok()?;
     Some(if value == -1 { i64::MAX } else { value })
+}
+
+fn effective<'a>(configs: &'a Configs, key: &str) -> Option<&'a String> {
+    let own = configs.get(key);
+    let is_set = own.is_some_and(|v| v.parse() != Ok(i64::MAX));
+    match configs.get(DIFFERENCE).filter(|_| OF_DIFFERENCE.contains(&key) && !is_set) {
+        Some(difference) => Some(difference),
+        None => own,
+    }
 }
 
 /// `compact,delete` is `delete, compact`.
@@ -58,7 +71,7 @@ fn words(value: &str) -> Vec<&str> {
 }
 
 fn differs(place: &str, key: &str, source: &Configs, target: &Configs, then: &str) -> Finding {
-    let of = |configs: &Configs| configs.get(key).cloned().unwrap_or_default();
+    let of = |configs: &Configs| effective(configs, key).cloned().unwrap_or_default();
     let (ours, theirs) = (of(source), of(target));
     Finding::warning(
         "config_differs",

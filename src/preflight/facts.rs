@@ -25,6 +25,7 @@ pub struct Facts {
     pub sides: [SideFacts; 2],
     /// By name: every topic of the source that one of the migrations matches.
     pub topics: BTreeMap<TopicName, TopicFacts>,
+    pub groups: Vec<GroupOnTarget>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,26 @@ pub struct SideFacts {
     pub refused: Vec<(String, String)>,
     /// `group.min.session.timeout.ms` and such, where the brokers tell.
     pub limits: BTreeMap<String, i64>,
+    /// Limits by which a broker counts connections, where they are set: all clients come from one address now.
+    pub connections: BTreeMap<String, String>,
+}
+
+/// An open transaction on the source: its producer does not come through the proxy, which turns such producers away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    pub partition: i32,
+    pub producer_id: i64,
+    pub start_offset: i64,
+}
+
+/// A group that has committed positions of the migrations' topics on the source, and is known to the target too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOnTarget {
+    pub group: String,
+    /// Empty: the target does not say.
+    pub state: String,
+    /// A topic of the migrations in which it has committed on the target, although no seal of ours has begun a part there.
+    pub committed: Option<TopicName>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,11 +73,16 @@ pub struct TopicFacts {
     pub configs: [Option<BTreeMap<String, String>>; 2],
     /// Partitions of the target that hold records and that no seal of ours has begun.
     pub foreign: Vec<(i32, Extent)>,
+    pub open_transactions: Vec<OpenTransaction>,
 }
 
 /// Limits of brokers that clients of both clusters meet.
 pub const LIMITS: [&str; 4] =
     ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "group.max.size", "offset.metadata.max.bytes"];
+
+/// What a broker counts by the client's address.
+pub const CONNECTIONS: [&str; 3] =
+    ["max.connections.per.ip", "max.connections.per.ip.overrides", "max.connection.creation.rate"];
 
 impl Facts {
     pub fn view(&self, side: Side) -> Option<&ClusterView> {
@@ -79,7 +105,7 @@ pub async fn gather(config: &Config, admins: [&Admin; 2], migrations: &[&Migrati
     }
     // A cluster that does not answer one of these is named; the rest is judged all the same.
     match topic_facts(config, admins, &from, &to, &names).await {
-        Ok(topics) => facts.topics = topics,
+        Ok((topics, groups)) => (facts.topics, facts.groups) = (topics, groups),
         Err(e) => {
             let side = match &e {
                 AdminError::Unreachable { side, .. } | AdminError::Unsupported { side, .. } => *side,
@@ -117,11 +143,16 @@ async fn side_facts(admin: &Admin) -> SideFacts {
             facts.limits.insert(key.to_owned(), value);
         }
     }
+    for key in CONNECTIONS {
+        if let Some(value) = ask::describe_broker_config(admin, &view, key).await.ok().flatten() {
+            facts.connections.insert(key.to_owned(), value);
+        }
+    }
     facts.view = Some(Ok(view));
     facts
 }
 
-async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
+pub async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
     let request = which_versions();
     match admin.ask(&broker.address(), &request).await? {
         ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
@@ -166,9 +197,9 @@ async fn topic_facts(
     from: &ClusterView,
     to: &ClusterView,
     names: &[TopicName],
-) -> Result<BTreeMap<TopicName, TopicFacts>, AdminError> {
+) -> Result<(BTreeMap<TopicName, TopicFacts>, Vec<GroupOnTarget>), AdminError> {
     if names.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(<_>::default());
     }
     let partitions = |view: &ClusterView, name| view.topics.get(name).map(|t| t.partitions.len());
     let mut facts: BTreeMap<TopicName, TopicFacts> = BTreeMap::new();
@@ -200,7 +231,69 @@ async fn topic_facts(
             facts.entry(tp.topic).or_default().foreign.push((tp.partition, extent));
         }
     }
-    Ok(facts)
+    open_transactions(source, from, names, &mut facts).await?;
+    let begun = ours.iter().map(|tp| tp.topic.clone()).collect();
+    let groups = groups_on_both([source, target], [from, to], names, &begun).await?;
+    Ok((facts, groups))
+}
+
+/// Hanging ones too: a leader lists them until they end.
+async fn open_transactions(
+    source: &Admin,
+    from: &ClusterView,
+    names: &[TopicName],
+    facts: &mut BTreeMap<TopicName, TopicFacts>,
+) -> Result<(), AdminError> {
+    let count = |name: &TopicName| from.topics.get(name).map_or(0, |t| t.partitions.len());
+    let all = names.iter().flat_map(|n| (0..count(n)).map(|i| TopicPartition::new(n.clone(), i as i32)));
+    let all: Vec<TopicPartition> = all.collect();
+    let found = match ask::describe_producers(source, from, &all).await {
+        // `tried` has said so already.
+        Err(AdminError::Unsupported { .. }) => return Ok(()),
+        other => other?,
+    };
+    for (tp, producers) in found {
+        for p in producers.unwrap_or_default().iter().filter(|p| p.current_txn_start_offset >= 0) {
+            facts.entry(tp.topic.clone()).or_default().open_transactions.push(OpenTransaction {
+                partition: tp.partition,
+                producer_id: p.producer_id,
+                start_offset: p.current_txn_start_offset,
+            });
+        }
+    }
+    for topic in facts.values_mut() {
+        topic.open_transactions.sort_by_key(|t| (t.partition, t.start_offset));
+    }
+    Ok(())
+}
+
+/// Groups with positions of these topics on the source that the target knows as well.
+async fn groups_on_both(
+    [source, target]: [&Admin; 2],
+    [from, to]: [&ClusterView; 2],
+    names: &[TopicName],
+    begun: &HashSet<TopicName>,
+) -> Result<Vec<GroupOnTarget>, AdminError> {
+    let there = ask::groups::group_states(target, to).await?;
+    if there.is_empty() {
+        return Ok(Vec::new());
+    }
+    let here = ask::groups::group_states(source, from).await?;
+    let mut found = Vec::new();
+    for (group, state) in there.into_iter().filter(|(group, _)| here.contains_key(group)) {
+        let address = ask::groups::coordinator(source, &from.broker_list(), &group).await?;
+        let positions = ask::groups::committed(source, &address, &group).await?;
+        let ours: HashSet<&TopicName> =
+            positions.keys().map(|tp| &tp.topic).filter(|t| names.contains(t) && !begun.contains(*t)).collect();
+        if ours.is_empty() {
+            continue;
+        }
+        let address = ask::groups::coordinator(target, &to.broker_list(), &group).await?;
+        let theirs = ask::groups::committed(target, &address, &group).await?;
+        let committed = theirs.into_keys().map(|tp| tp.topic).filter(|t| ours.contains(t)).min();
+        found.push(GroupOnTarget { group, state, committed });
+    }
+    Ok(found)
 }
 
 /// Topics that the target lacks: how it would make them, and why it would not.

@@ -4,12 +4,15 @@
 
 pub mod compacted;
 pub mod configs;
+pub mod connections;
 pub mod facts;
+pub mod groups;
 pub mod limits;
 pub mod permissions;
 pub mod reach;
 pub mod selection;
 pub mod target_topics;
+pub mod transactions;
 pub mod versions;
 pub mod whose;
 
@@ -27,6 +30,14 @@ use tokio::task::LocalSet;
 use crate::config::{Config, Migration};
 use crate::ids::Side;
 use crate::upstream::admin::Admin;
+
+/// What nothing here looks at: told with every preflight before a step, so that nobody takes silence for a yes.
+pub const NOT_CHECKED: [&str; 4] = [
+    "quotas of users, client ids and addresses",
+    "that the ACLs of both clusters let the same principals do the same",
+    "transactional ids that write to topics of several migrations",
+    "groups that read topics of several migrations",
+];
 
 /// Everything that is found, errors first. What cannot be asked is a finding too.
 pub async fn run(config: &Config, source: &Admin, target: &Admin, migrations: &[&Migration]) -> Vec<Finding> {
@@ -46,6 +57,9 @@ pub fn judge(config: &Config, migrations: &[&Migration], facts: &Facts) -> Vec<F
     target_topics::find(facts, &mut found);
     configs::find(facts, &mut found);
     compacted::find(migrations, facts, &mut found);
+    transactions::find(facts, &mut found);
+    groups::find(facts, &mut found);
+    connections::find(facts, &mut found);
     found.sort_by_key(|f| f.severity);
     found
 }

@@ -65,7 +65,7 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// What two brokers of one cluster both speak.
-fn all_of(one: &Spoken, other: &Spoken) -> Spoken {
+pub fn all_of(one: &Spoken, other: &Spoken) -> Spoken {
     let both = |(key, range): (&i16, &Range)| Some((*key, range.intersect(*other.get(key)?)?));
     one.iter().filter_map(both).collect()
 }

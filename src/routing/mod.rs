@@ -1,6 +1,5 @@
 //! 6. Where it goes now: immutable snapshots in two layers (topology; per-partition state), each swapped on its own.
 
-pub mod anew;
 pub mod in_flight;
 pub mod partitions;
 pub mod shared;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::ids::{NOffset, Native, Side, TopicName, VOffset, Virtual};
 use crate::offsets::{SpliceMap, Verdicts};
@@ -139,6 +140,8 @@ pub struct Partitions {
     /// Grows with every snapshot.
     pub version: u64,
     pub topics: HashMap<TopicName, Arc<Vec<PartitionState>>>,
+    /// The source's id of each topic, as its states were begun for.
+    pub ids: HashMap<TopicName, Uuid>,
 }
 
 impl Partitions {

@@ -11,10 +11,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::anew::Ids;
 use super::in_flight::InFlight;
 use super::partitions::Partitions;
 use crate::config::Config;
+use crate::control::protocol::Truncated;
 use crate::groups::shadow::Told;
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
@@ -41,13 +41,13 @@ pub struct Shared {
     pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
     pub stragglers: Stragglers,
+    pub truncations: Truncations,
     pub in_flight: InFlight,
     pub read_ahead: Arc<ReadAhead>,
     pub alarms: Alarms,
     pub sought: Sought,
     /// The topics that a migration has prepared, and which.
     prepared: ArcSwap<HashMap<TopicName, String>>,
-    pub ids: Mutex<Ids>,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -88,12 +88,12 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
+            truncations: Truncations::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             read_ahead,
             alarms: Alarms::default(),
             sought: Sought::default(),
             prepared: ArcSwap::default(),
-            ids: Mutex::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -188,6 +188,35 @@ impl Stragglers {
 
     pub fn set(&self, migration: &str, records: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
+    }
+}
+
+/// Sealed sides that have lost records, per migration.
+#[derive(Default)]
+pub struct Truncations(Mutex<HashMap<String, Vec<Truncated>>>);
+
+impl Truncations {
+    pub fn of(&self, migration: &str) -> Vec<Truncated> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).cloned().unwrap_or_default()
+    }
+
+    /// Whether this side of this partition was not known to have lost any. The lowest end that was seen is kept.
+    pub fn is_new(&self, migration: &str, seen: Truncated) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.entry(migration.to_owned()).or_default();
+        let same = |t: &&mut Truncated| {
+            (&t.topic, t.partition, t.side, t.end) == (&seen.topic, seen.partition, seen.side, seen.end)
+        };
+        match known.iter_mut().find(same) {
+            Some(before) => {
+                before.from = before.from.min(seen.from);
+                false
+            }
+            None => {
+                known.push(seen);
+                true
+            }
+        }
     }
 }
 

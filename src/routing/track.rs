@@ -1,7 +1,11 @@
 //! Which partitions have a state of their own: those of every topic that a migration of the config matches, and those
 //! that the journal knows. From the first sight of a topic on, so that nothing of it is ever on its way unseen.
+//!
+//! A topic that was deleted and made anew before any seal is another one: what was seen of the old log (its end, its producers) says
+//! nothing of the new, and would keep it from being sealed. After a seal `pinned` has stopped it, under the id that clients know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::partitions::{Live, PartitionState, Partitions};
 use crate::config::Config;
@@ -20,14 +24,21 @@ pub fn track(
     now: &Partitions,
     source: &ClusterView,
     unsettled_until_ms: i64,
+    now_ms: i64,
 ) -> Option<Partitions> {
     let mut next: Option<Partitions> = None;
     for (name, view) in &source.topics {
-        let known = now.topics.get(name);
+        let is_another = now.ids.get(name).is_some_and(|id| *id != view.id && !view.id.is_nil());
+        let known = now.topics.get(name).filter(|states| !is_another || states.iter().any(is_in_use));
         let count = view.partitions.len().max(known.map_or(0, |k| k.len()));
         if known.is_some_and(|k| k.len() >= count) || !(known.is_some() || is_tracked(config, journal, name)) {
             continue;
         }
+        // What was on its way to the old topic may land in the new one.
+        let unsettled_until_ms = match is_another {
+            true => unsettled_until_ms.max(now_ms.saturating_add(millis(config.seal.settle_time))),
+            false => unsettled_until_ms,
+        };
         let mut states: Vec<PartitionState> = known.map(|k| k.as_ref().clone()).unwrap_or_default();
         for index in states.len()..count {
             let partition = TopicPartition { topic: name.clone(), partition: i32::try_from(index).unwrap_or(i32::MAX) };
@@ -36,8 +47,20 @@ pub fn track(
         }
         let base = next.get_or_insert_with(|| now.clone());
         base.topics.insert(name.clone(), Arc::new(states));
+        if !view.id.is_nil() {
+            base.ids.insert(name.clone(), view.id);
+        }
     }
     next
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A seal holds it, or has used it.
+fn is_in_use(state: &PartitionState) -> bool {
+    state.held || state.map.seals() > 0
 }
 
 fn is_tracked(config: &Config, journal: &State, topic: &TopicName) -> bool {

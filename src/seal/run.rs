@@ -226,7 +226,7 @@ impl Work<'_> {
                         break;
                     }
                     Judged::Refused(why) => {
-                        let hint = "find out who writes there and empty the target topic, or abort";
+                        let hint = "stop who writes there, empty the target topic and prepare again, or abort";
                         return Err(refuse("foreign_writer", why, hint));
                     }
                 }

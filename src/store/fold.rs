@@ -90,6 +90,8 @@ pub enum FoldError {
     NumberNotNew { number: u64, intent: u64 },
     #[error("seal {number} of {migration} is not under way")]
     NoSuchSeal { migration: String, number: u64 },
+    #[error("migration {0} has sealed partitions already")]
+    Sealed(String),
     #[error("{0} is not prepared")]
     UnknownPartition(TopicPartition),
     #[error("seal {number} has two details for {partition}")]
@@ -113,6 +115,8 @@ impl State {
                 Ok(())
             }
             Event::Prepared { migration, scheme, topics } => self.prepare(migration, scheme, topics),
+            Event::Pinned { migration, scheme, topics } => self.pin(migration, scheme, topics),
+            Event::Aborted { migration } => self.abort(migration),
             Event::SealIntent { migration, number, to } => self.intend(migration, *number, *to),
             Event::SealDetail(detail) => self.detail(detail),
             Event::SealCommit { migration, number, at_ms, hold_ms } => {
@@ -184,6 +188,51 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The whole set. A topic that a seal has used stays, whatever is said: a map is never forgotten.
+    fn pin(&mut self, name: &str, scheme: &str, topics: &[PreparedTopic]) -> Result<(), FoldError> {
+        let before = self.migrations.get(name).map(|m| m.topics.clone()).unwrap_or_default();
+        let (sealed, free): (Vec<_>, Vec<_>) = before.into_iter().partition(|t| self.is_sealed(t));
+        self.prepare(name, scheme, topics)?;
+        let stays = |t: &PreparedTopic| topics.iter().chain(&sealed).any(|other| other.name == t.name);
+        self.migration(name)?.topics.retain(stays);
+        self.forget(&free);
+        Ok(())
+    }
+
+    fn abort(&mut self, name: &str) -> Result<(), FoldError> {
+        let unknown = || FoldError::UnknownMigration(name.to_owned());
+        let topics = self.migrations.get(name).map(|m| m.topics.clone()).ok_or_else(unknown)?;
+        let is_under_way = self.pending.as_ref().is_some_and(|p| p.migration == name);
+        if is_under_way || topics.iter().any(|t| self.is_sealed(t)) {
+            return Err(FoldError::Sealed(name.to_owned()));
+        }
+        self.migrations.remove(name);
+        self.forget(&topics);
+        Ok(())
+    }
+
+    /// Whether a seal has used one of its partitions.
+    pub fn is_sealed(&self, topic: &PreparedTopic) -> bool {
+        let history = |p: &super::event::PreparedPartition| {
+            self.partitions.get(&TopicPartition::new(topic.name.clone(), p.partition))
+        };
+        topic.partitions.iter().filter_map(history).any(|h| h.map.seals() > 0)
+    }
+
+    /// Histories that no migration's set names any more.
+    fn forget(&mut self, topics: &[PreparedTopic]) {
+        let State { partitions, migrations, .. } = self;
+        let names = |topic: &PreparedTopic, partition: i32| {
+            let named = migrations.values().flat_map(|m| &m.topics).filter(|t| t.name == topic.name);
+            named.flat_map(|t| &t.partitions).any(|p| p.partition == partition)
+        };
+        for topic in topics {
+            for p in topic.partitions.iter().filter(|p| !names(topic, p.partition)) {
+                partitions.remove(&TopicPartition::new(topic.name.clone(), p.partition));
+            }
+        }
     }
 
     fn intend(&mut self, migration: &str, number: u64, to: Side) -> Result<(), FoldError> {

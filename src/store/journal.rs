@@ -64,7 +64,13 @@ pub struct Journal {
     /// `None`: over a file of a test.
     place: Option<Place>,
     poisoned: bool,
+    /// Bytes of the file, and how many of them are its last snapshot.
+    size: usize,
+    snapshot: usize,
 }
+
+/// Below this a journal is read in no time.
+const SMALL: usize = 1024 * 1024;
 
 #[derive(Debug)]
 struct Place {
@@ -101,12 +107,13 @@ impl Journal {
         let file = open_for_append(&path, read.whole).map_err(io_error("write", &path))?;
         sync_dir(dir).map_err(io_error("sync", dir))?;
         let place = Some(Place { dir: dir.to_owned(), lock });
-        Ok((Journal { file: Box::new(file), place, poisoned: false }, state))
+        let snapshot = read.records.iter().rev().find(|r| r.kind == Kind::Snapshot).map_or(0, |r| r.payload.len());
+        Ok((Journal { file: Box::new(file), place, poisoned: false, size: read.whole, snapshot }, state))
     }
 
     /// An empty journal over a file of one's own, without a directory: for tests.
     pub fn over(file: Box<dyn JournalFile>) -> Journal {
-        Journal { file, place: None, poisoned: false }
+        Journal { file, place: None, poisoned: false, size: 0, snapshot: 0 }
     }
 
     /// One record, one write, one fdatasync: durable as a whole when this returns. An error leaves it open whether they are, and
@@ -121,10 +128,16 @@ impl Journal {
         let payload = serde_json::to_vec(events).expect("events are plain data with string keys");
         let bytes = format::record(Kind::Events, &payload);
         let written = self.file.append(&bytes).and_then(|()| self.file.sync());
+        self.size += bytes.len();
         written.map_err(|e| {
             self.poisoned = true;
             StoreError::Unknown(e)
         })
+    }
+
+    /// Most of it is events that a snapshot would take the place of.
+    pub fn is_worth_compacting(&self) -> bool {
+        !self.poisoned && self.size > SMALL && self.size > 2 * self.snapshot
     }
 
     /// Replaces the events by the state that they add up to, by rename: a crash leaves the old journal or the new one. Up to the
@@ -152,6 +165,7 @@ impl Journal {
             StoreError::Unknown(e)
         })?;
         self.file = Box::new(file);
+        (self.size, self.snapshot) = (bytes.len(), payload.len());
         Ok(())
     }
 }

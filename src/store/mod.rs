@@ -56,6 +56,10 @@ impl Store {
         Ok(state)
     }
 
+    pub fn is_worth_compacting(&self) -> bool {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).is_worth_compacting()
+    }
+
     /// Replaces the journal's events by the state that they add up to.
     pub fn compact(&self) -> Result<(), StoreError> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);

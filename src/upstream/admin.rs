@@ -85,6 +85,16 @@ impl Admin {
         Self { metrics: Some(metrics), ..self }
     }
 
+    /// Waits no longer than this for one answer.
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The addresses of the config.
+    pub fn bootstrap(&self) -> impl Iterator<Item = String> + '_ {
+        self.bootstrap.iter().cloned()
+    }
+
     /// What the cluster's brokers speak, after the first contact.
     pub fn versions(&self) -> HashMap<i16, Range> {
         self.versions.borrow().clone()

@@ -2,7 +2,7 @@
 //!
 //! * [`offsets`]: where logs begin and end. * [`producers`]: who has written. * [`data`]: one batch in, one read out.
 //! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to. * [`described`]: topics by name.
-//! * [`groups`]: what groups have committed.
+//! * [`groups`]: what groups have committed. * [`epochs`]: where a leader epoch ends.
 //!
 //! A question is asked once, of the leaders that the given view names. [`settled`] asks again with a fresh look while the answers
 //! are passing ones, until a deadline.
@@ -11,6 +11,7 @@
 pub mod configs;
 pub mod data;
 pub mod described;
+pub mod epochs;
 pub mod groups;
 pub mod offsets;
 pub mod producers;
@@ -19,6 +20,7 @@ pub mod topics;
 pub use configs::{TopicConfig, describe_broker_config, describe_topic_configs};
 pub use data::{fetch_raw, produce_raw};
 pub use described::{TopicDescribed, describe_topics};
+pub use epochs::epoch_ends;
 pub use offsets::{LogOffset, list_offsets};
 pub use producers::{ProducerState, describe_producers};
 pub use topics::{NewTopic, TopicDone, TopicRefused, create_topics, delete_records, delete_topics, validate_topics};

@@ -5,6 +5,7 @@ pub mod ask;
 pub mod connection;
 pub mod discovery;
 pub mod pool;
+pub mod pulse;
 pub mod topology;
 
 pub use connection::{Completion, Connection, Lost, Outgoing};

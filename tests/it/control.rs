@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kafka_cutover::config::Scheme;
 use kafka_cutover::control::client::{Client, ClientError};
 use kafka_cutover::control::protocol::{
-    Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, PrepareBody, ProxyStatus, Refusal, Status,
+    Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, ProxyStatus, Refusal, Status, StepBody,
     SwitchBody, What,
 };
 use kafka_cutover::control::server::{BindError, ControlSocket, serve};
@@ -60,6 +60,13 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
         let _ = seen.send(Ask2 { action: command.action.clone(), dry_run: command.dry_run, uid: peer.uid });
         let result = command.check_step("prepared").and_then(|()| match command.action {
             Action::Prepare => Err(Refusal::new("already_prepared", "it is prepared\nalready", "go on")),
+            Action::Abort => Ok(Outcome {
+                migration: command.migration.clone(),
+                step: "configured".into(),
+                done: vec!["forgot 1 topics".into()],
+                dry_run: command.dry_run,
+                ..Outcome::default()
+            }),
             Action::SwitchProducers { .. } => Ok(Outcome {
                 migration: command.migration.clone(),
                 step: "switched".into(),
@@ -166,12 +173,25 @@ async fn a_switch_is_done_and_says_who_asked() {
 }
 
 #[tokio::test]
+async fn an_abort_goes_the_same_way() {
+    let mut fake = Fake::start();
+    let (code, body) = fake.http("POST", "/v1/migrations/orders/abort", "").await;
+    assert_eq!((code, &body["step"], &body["done"][0]), (200, &json!("configured"), &json!("forgot 1 topics")));
+    assert_eq!(fake.asked.recv().await.unwrap().action, Action::Abort);
+    let (code, _) = fake.http("POST", "/v1/migrations/orders/abort", r#"{"expect_step":"configured"}"#).await;
+    assert_eq!(code, 409, "a compare and set too");
+    let (code, out, err) = command_line(&fake.path(), &["abort", "orders", "--dry-run"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with("forgot 1 topics\n") && out.contains("dry run, nothing changed"), "{out}");
+}
+
+#[tokio::test]
 async fn a_guard_refuses_with_409_and_its_reason() {
     let fake = Fake::start();
     let (code, body) = fake.http("POST", "/v1/migrations/orders/prepare", "").await;
     let error = json!({ "code": "already_prepared", "message": "it is prepared\nalready", "hint": "go on" });
     assert_eq!((code, body), (409, json!({ "error": error })));
-    let refused = fake.client().prepare("orders", &PrepareBody::default()).await.unwrap_err();
+    let refused = fake.client().prepare("orders", &StepBody::default()).await.unwrap_err();
     let ClientError::Refused(refusal) = refused else { panic!("{refused}") };
     // One line on stderr.
     assert_eq!(render::refusal(&refusal), "it is prepared already; go on");
@@ -206,6 +226,8 @@ async fn what_is_not_there_is_said_in_json() {
         ("POST", "/v1/migrations/orders/switch", r#"{"what":"producers","to":"both"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/prepare", r#"{"dry_run":"yes"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/prepare", "\u{0}", 400, "bad_request"),
+        ("POST", "/v1/migrations/orders/abort", r#"{"force":true}"#, 400, "bad_request"),
+        ("GET", "/v1/migrations/orders/abort", "", 405, "method_not_allowed"),
     ] {
         let (status, answer) = fake.http(method, path, body).await;
         assert_eq!((status, &answer["error"]["code"]), (code, &json!(error)), "{method} {path} {body}: {answer}");

@@ -43,7 +43,7 @@ fn what_was_pinned_goes_on() {
 fn another_topic_of_the_same_name_is_stopped_and_clients_keep_the_id_they_know() {
     for (side, pinned) in [(Side::Source, SOURCE), (Side::Target, TARGET)] {
         let mut seen = view(ANOTHER);
-        let anew = MadeAnew { migration: "m".into(), topic: "orders".into() };
+        let anew = MadeAnew { migration: "m".into(), topic: "orders".into(), id: ANOTHER, sealed: false };
         assert_eq!(stop_made_anew(&mut seen, side, &journal()), [anew]);
         assert_eq!(seen.topics["orders"].partitions[0].leader, -1);
         assert_eq!(seen.topics["orders"].id, pinned);

@@ -234,6 +234,21 @@ fn events_of_version_1() {
     }
 }
 
+/// Events that came later, each as it was first written.
+#[test]
+fn events_since() {
+    #[rustfmt::skip]
+    let golden = [
+        (pinned("m", vec![topic("orders", 1, (1, 2))]),
+         r#"{"event":"pinned","migration":"m","scheme":"producers-first","topics":[{"name":"orders","partitions":[{"partition":0,"target_start":0}],"source_id":"00000000-0000-0000-0000-000000000001","target_id":"00000000-0000-0000-0000-000000000002"}]}"#),
+        (aborted("m"), r#"{"event":"aborted","migration":"m"}"#),
+    ];
+    for (event, text) in golden {
+        assert_eq!(serde_json::to_string(&event).expect("plain data"), text);
+        assert_eq!(serde_json::from_str::<Event>(text).expect("read for ever"), event);
+    }
+}
+
 /// A compacted journal of version 1.
 #[test]
 fn the_snapshot_of_version_1() {
@@ -313,6 +328,27 @@ fn compaction_changes_nothing_but_the_size() {
     fs::write(dir.path().join("journal.new"), b"half a snapsh").expect("a leftover");
     assert_eq!(*Store::open(dir.path()).expect("again").state(), fold(&story()));
     assert!(!dir.path().join("journal.new").exists());
+}
+
+#[test]
+fn a_journal_is_compacted_when_it_has_grown_to_twice_its_state() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(dir.path()).expect("a new one");
+    story()[..2].iter().for_each(|events| drop(store.append(events).expect("an append")));
+    let long = Event::Step { migration: "m".into(), step: "s".repeat(700_000) };
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(!store.is_worth_compacting(), "small");
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(store.is_worth_compacting());
+    store.compact().expect("a compaction");
+    assert!(!store.is_worth_compacting());
+    store.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(!store.is_worth_compacting(), "not for each event on top of a large state");
+    drop(store);
+    let again = Store::open(dir.path()).expect("again");
+    assert!(!again.is_worth_compacting(), "known after a start too");
+    again.append(std::slice::from_ref(&long)).expect("an append");
+    assert!(again.is_worth_compacting());
 }
 
 #[test]
@@ -447,6 +483,62 @@ fn preparing_again_takes_topics_in_and_forgets_no_map() {
     assert_eq!(state.partitions[&key(0)].map, map);
     assert_eq!(state.migrations["m"].topics.len(), 1);
     assert_eq!(state.migrations["m"].step, "producers switched");
+}
+
+fn topic(name: &str, partitions: i32, ids: (u128, u128)) -> PreparedTopic {
+    let partition = |partition| PreparedPartition { partition, target_start: 0 };
+    let partitions = (0..partitions).map(partition).collect();
+    let (source_id, target_id) = (Uuid::from_u128(ids.0), Uuid::from_u128(ids.1));
+    PreparedTopic { name: name.into(), partitions, source_id, target_id }
+}
+
+fn pinned(migration: &str, topics: Vec<PreparedTopic>) -> Event {
+    Event::Pinned { migration: migration.into(), scheme: "producers-first".into(), topics }
+}
+
+fn aborted(migration: &str) -> Event {
+    Event::Aborted { migration: migration.into() }
+}
+
+#[test]
+fn what_is_pinned_is_the_whole_set() {
+    let mut state = fold(&story()[..2]);
+    state.apply(&pinned("other", vec![topic("kept", 1, (8, 9))])).expect("another migration");
+    state
+        .apply(&pinned("m", vec![topic("orders", 1, (3, 4)), topic("late", 1, (5, 6))]))
+        .expect("made anew, and one more");
+    let names = |state: &State| state.migrations["m"].topics.iter().map(|t| t.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&state), ["orders", "late"]);
+    assert_eq!(state.migrations["m"].topics[0].source_id, Uuid::from_u128(3));
+    assert!(state.partition(&key(1)).is_none(), "it has one partition less now");
+    state.apply(&pinned("m", vec![topic("late", 1, (5, 6))])).expect("orders has gone");
+    assert_eq!(names(&state), ["late"]);
+    assert!(state.partition(&key(0)).is_none() && state.partitions.len() == 2, "no other history is touched");
+
+    let mut sealed = fold(&story()[..5]);
+    let map = sealed.partitions[&key(1)].map.clone();
+    sealed.apply(&pinned("m", vec![topic("late", 1, (5, 6))])).expect("pinned");
+    assert_eq!((names(&sealed).len(), &sealed.partitions[&key(1)].map), (2, &map), "a map is never forgotten");
+}
+
+#[test]
+fn an_aborted_migration_was_never_prepared() {
+    let before = fold(&story()[..1]);
+    let mut state = fold(&story()[..2]);
+    state.apply(&aborted("m")).expect("nothing is sealed");
+    assert_eq!(state, before);
+    assert!(matches!(state.apply(&aborted("m")), Err(FoldError::UnknownMigration(_))));
+
+    let mut undone = fold(&[vec![prepared(), intent(1, Target)]]);
+    assert!(matches!(undone.apply(&aborted("m")), Err(FoldError::Sealed(_))), "a seal is under way");
+    undone.apply(&Event::SealUndone { migration: "m".into(), number: 1, why: "a test".into() }).expect("undone");
+    undone.apply(&aborted("m")).expect("undone is not sealed");
+    assert_eq!((undone.intent, undone.migrations.len()), (1, 0), "a number is never used twice");
+
+    let mut sealed = fold(&story()[..5]);
+    let kept = sealed.clone();
+    assert!(matches!(sealed.apply(&aborted("m")), Err(FoldError::Sealed(_))));
+    assert_eq!(sealed, kept);
 }
 
 #[test]

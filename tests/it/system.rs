@@ -10,7 +10,9 @@ mod identity;
 mod outage;
 mod reading;
 mod seam;
+mod sealed;
 mod settling;
+mod wayout;
 #[cfg(feature = "librdkafka")]
 mod real_client;
 mod watched;

@@ -68,9 +68,14 @@ pub async fn coordinator(admin: &Admin, known: &[Broker], group: &str) -> Result
 
 /// The groups of all brokers. One broker that does not answer, or is not done loading, fails the whole question.
 pub async fn list_groups(admin: &Admin, view: &ClusterView) -> Result<BTreeSet<String>, AdminError> {
+    Ok(group_states(admin, view).await?.into_keys().collect())
+}
+
+/// The same, each with its state as the broker names it; empty where it does not (older than Kafka 2.6).
+pub async fn group_states(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<String, String>, AdminError> {
     let request = RequestKind::ListGroups(ListGroupsRequest::default());
     let asked = view.brokers.values().map(|broker| async { admin.ask(&broker.address(), &request).await });
-    let mut groups = BTreeSet::new();
+    let mut groups = BTreeMap::new();
     for answer in join_all(asked).await {
         let ResponseKind::ListGroups(answer) = answer? else { return Err(another_answer(admin, &request)) };
         if answer.error_code != code::NONE {
@@ -78,7 +83,7 @@ pub async fn list_groups(admin: &Admin, view: &ClusterView) -> Result<BTreeSet<S
             return Err(AdminError::Refused { side: admin.side, what, code: answer.error_code });
         }
         let with_positions = answer.groups.iter().filter(|g| g.group_type.as_str() != SHARE);
-        groups.extend(with_positions.map(|g| g.group_id.to_string()));
+        groups.extend(with_positions.map(|g| (g.group_id.to_string(), g.group_state.to_string())));
     }
     Ok(groups)
 }

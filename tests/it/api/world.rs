@@ -58,7 +58,10 @@ impl World {
         let shared = Shared::new(config, cluster, topology, deadlines, shadows, Arc::new(Metrics::new()));
         let state = || PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
         let orders = Arc::new((0..3).map(|_| state()).collect::<Vec<_>>());
-        shared.publish_partitions(Partitions { version: 0, topics: HashMap::from([("orders".into(), orders)]) });
+        shared.publish_partitions(Partitions {
+            topics: HashMap::from([("orders".into(), orders)]),
+            ..Partitions::default()
+        });
         let nodes = Nodes::new([("proxy-1".to_owned(), 9092), ("proxy-2".to_owned(), 9092)]);
         Self { shared, nodes, now: Instant::now() }
     }

@@ -6,12 +6,16 @@ use std::process::Command;
 
 use kafka_cutover::config::{Advertise, Cluster as At, Config, Scheme};
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
-use kafka_cutover::ids::Side;
+use kafka_cutover::ids::{Side, TopicPartition};
 use kafka_cutover::migration::marker;
-use kafka_cutover::preflight::{self, Facts, Finding, Severity, facts::SideFacts};
+use kafka_cutover::preflight::facts::{GroupOnTarget, SideFacts, TopicFacts};
+use kafka_cutover::preflight::{self, Facts, Finding, Severity};
+use kafka_cutover::upstream::ask::groups::{self, Stored};
 use kafka_cutover::upstream::topology::Broker;
 
 use super::markers::marker_of;
+use crate::embedded::raw::{Plan, encode, idempotent};
+
 use super::{Pair, admin, local, pair, pair_of, write};
 
 const ONE: &[(&str, &[&str])] = &[("m", &["t"])];
@@ -193,6 +197,99 @@ fn configs_that_would_be_noticed() {
         [("compacted_without_copy", "topic t")],
         "the order of a list says nothing"
     );
+}
+
+#[test]
+fn an_older_source_has_one_limit_of_timestamps_for_both_directions() {
+    let configs = |pairs: &[(&str, &str)]| {
+        Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>())
+    };
+    let judged = |source: &[(&str, &str)]| {
+        let target =
+            [("message.timestamp.after.max.ms", "3600000"), ("message.timestamp.before.max.ms", "9223372036854775807")];
+        let topic = TopicFacts { configs: [configs(source), configs(&target)], ..TopicFacts::default() };
+        let facts = Facts { topics: [("t".into(), topic)].into(), ..Facts::default() };
+        preflight::judge(&Config::default(), &[], &facts)
+    };
+    // Kafka 2.8 to 3.5, then one that has both.
+    let never = "9223372036854775807";
+    let older = judged(&[("message.timestamp.difference.max.ms", never)]);
+    assert_eq!(codes(&older), [("config_differs", "topic t")]);
+    assert!(
+        older[0].message.starts_with(&format!("message.timestamp.after.max.ms is {never} on the source")),
+        "{older:?}"
+    );
+    assert_eq!(judged(&[("message.timestamp.difference.max.ms", "1000")]), []);
+    let both = [("message.timestamp.difference.max.ms", "1000"), ("message.timestamp.after.max.ms", never)];
+    assert_eq!(judged(&both), [], "the older one still counts");
+}
+
+#[test]
+fn open_transactions_on_the_source() {
+    const TRANSACTIONAL: i16 = 1 << 4;
+    let pair = ready();
+    let plan = Plan { attributes: TRANSACTIONAL, ..idempotent(7, 0, 0, 1) };
+    write(&pair.source, "t", 1);
+    pair.source.append_directly("t", 1, encode(plan)).unwrap();
+    let found = found(&pair.config);
+    assert_eq!(codes(&found), [("open_transaction", "topic t")]);
+    assert!(
+        found[0].message.contains("partition 1") && found[0].message.contains("producer id 7 from offset 1"),
+        "{found:?}"
+    );
+    assert!(found[0].action.contains("--topic t --partition 1 --start-offset 1"), "{found:?}");
+}
+
+#[test]
+fn brokers_that_count_connections_by_address() {
+    let limited = ClusterSpec {
+        broker_configs: vec![
+            ("max.connections.per.ip", "500".to_owned()),
+            ("max.connection.creation.rate", "2147483647".to_owned()),
+        ],
+        ..ClusterSpec::default()
+    };
+    let pair = pair_of(ClusterSpec::default(), limited, ONE);
+    pair.source.create_topic("t", 1, &[]).unwrap();
+    let found = found(&pair.config);
+    assert_eq!(codes(&found), [("connections_limited", "target")]);
+    assert!(
+        found[0].severity == Severity::Warning && found[0].message.contains("max.connections.per.ip is 500"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn groups_of_the_same_name_on_the_target() {
+    let pair = ready();
+    pair.target.create_topic("t", 2, &[]).unwrap();
+    pair.target.create_topic("other", 1, &[]).unwrap();
+    pair.source.create_topic("other", 1, &[]).unwrap();
+    let commit = |cluster: &Cluster, side: Side, group: &str, topic: &str| {
+        let position = (TopicPartition::new(topic, 0), Stored { offset: 0, metadata: None });
+        local(async || {
+            let admin = admin(side, cluster);
+            let address = groups::coordinator(&admin, &[], group).await.unwrap();
+            groups::commit_simple(&admin, &address, group, &[position]).await.unwrap();
+        });
+    };
+    commit(&pair.source, Side::Source, "g", "t");
+    commit(&pair.source, Side::Source, "elsewhere", "other");
+    commit(&pair.target, Side::Target, "elsewhere", "t");
+    commit(&pair.target, Side::Target, "g", "other");
+    assert_eq!(found(&pair.config), [], "they meet in no topic");
+    commit(&pair.target, Side::Target, "g", "t");
+    let known = found(&pair.config);
+    assert_eq!((codes(&known), known[0].severity), (vec![("group_known", "group g")], Severity::Warning));
+
+    let seen = |state: &str| GroupOnTarget { group: "g".to_owned(), state: state.to_owned(), committed: None };
+    let judged = |state| {
+        let facts = Facts { groups: vec![seen(state)], ..Facts::default() };
+        preflight::judge(&Config::default(), &[], &facts)
+    };
+    assert_eq!([judged("Empty"), judged("")], [vec![], vec![]]);
+    let in_use = judged("Stable");
+    assert_eq!((codes(&in_use), in_use[0].severity), (vec![("group_in_use", "group g")], Severity::Error));
 }
 
 #[test]

@@ -123,9 +123,34 @@ fn a_target_that_others_write_to_is_refused() {
     let first = prepare(&pair, &[], false).unwrap();
     assert_eq!(starts(&first), [("orders", vec![1, 1])], "emptied is empty");
     write(&pair.target, "orders", 1);
-    refused(prepare(&pair, &first.topics, false), &["orders-1", "was prepared at 1 and ends at 2"]);
+    refused(prepare(&pair, &first.topics, false), &["orders-1", "holds records (1 to 2), it was prepared at 1"]);
+    // Either of what it says to do is a way out: nothing is sealed yet.
+    pair.target.set_log_start("orders", 1, 2);
+    let second = prepare(&pair, &first.topics, false).unwrap();
+    assert_eq!(starts(&second), [("orders", vec![1, 2])], "emptied, it begins elsewhere");
+    write(&pair.target, "orders", 1);
     pair.target.delete_topic("orders");
-    refused(prepare(&pair, &first.topics, false), &["made anew on the target"]);
+    let third = prepare(&pair, &second.topics, false).unwrap();
+    assert_eq!(starts(&third), [("orders", vec![1, 0])], "another topic, tried like any other");
+    assert_eq!(Some(third.topics[0].target_id), pair.target.topic_id("orders"));
+}
+
+#[test]
+fn what_the_source_has_no_more_leaves_and_what_it_has_anew_is_pinned_anew() {
+    let pair = pair(ORDERS);
+    pair.source.create_topic("orders", 2, &[]).unwrap();
+    pair.source.create_topic("orders.eu", 1, &[]).unwrap();
+    let first = prepare(&pair, &[], false).unwrap();
+    pair.source.delete_topic("orders.eu");
+    pair.source.delete_topic("orders");
+    pair.source.create_topic("orders", 2, &[]).unwrap();
+    let tried = prepare(&pair, &first.topics, true).unwrap();
+    assert!(tried.done.iter().any(|l| l == "topic orders.eu would leave the migration"), "{tried:?}");
+    let second = prepare(&pair, &first.topics, false).unwrap();
+    assert_eq!(starts(&second), [("orders", vec![1, 1])], "tried again, where it is empty still");
+    assert_eq!(Some(second.topics[0].source_id), pair.source.topic_id("orders"));
+    assert!(second.done.iter().any(|l| l.starts_with("topic orders.eu has left the migration")), "{second:?}");
+    assert!(pair.target.topics().contains(&"orders.eu".to_owned()), "nothing is deleted");
 }
 
 #[test]

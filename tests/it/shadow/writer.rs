@@ -54,7 +54,7 @@ impl Rig {
     fn publish(&self, map: SpliceMap, held: bool) {
         let state = || PartitionState { map: map.clone(), held, live: Arc::default() };
         let topics = HashMap::from([("orders".into(), Arc::new(vec![state(), state()]))]);
-        self.shared.publish_partitions(Partitions { version: 0, topics });
+        self.shared.publish_partitions(Partitions { topics, ..Partitions::default() });
     }
 
     fn seal(&self) {

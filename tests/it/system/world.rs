@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_cutover::config::{Address, Cluster as At, Config, Listener, Migration, Pattern, Scheme};
 use kafka_cutover::control::client::{Client, ClientError};
-use kafka_cutover::control::protocol::{Outcome, PrepareBody, Refusal, SwitchBody, What};
+use kafka_cutover::control::protocol::{Outcome, Refusal, StepBody, SwitchBody, What};
 use kafka_cutover::embedded::batch::Header;
 use kafka_cutover::embedded::{Cluster, ClusterSpec, Produced};
 use kafka_cutover::ids::Side;
@@ -129,7 +129,7 @@ impl World {
     }
 
     pub async fn prepare(&self) {
-        soon("prepare", self.control().prepare(MIGRATION, &PrepareBody::default())).await.expect("prepared");
+        soon("prepare", self.control().prepare(MIGRATION, &StepBody::default())).await.expect("prepared");
     }
 
     pub async fn switch(&self) -> Result<Outcome, ClientError> {
