@@ -5,4 +5,5 @@ mod crashes;
 mod demo;
 mod every_client;
 mod lost_answer;
+mod outage;
 mod readers;

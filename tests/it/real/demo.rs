@@ -4,7 +4,6 @@ use crate::support::proxy::{Proxy, program, run_to_end};
 use crate::support::rig::Rig;
 
 #[test]
-#[ignore = "minutes long: tests/run --full"]
 fn the_demo_on_real_clusters() {
     let rig = Rig::connect();
     // Only its config is of use: the demo has a proxy of its own, in its own process.

@@ -1,4 +1,7 @@
-//! One cutover in mid-stream while every client library writes and reads: nothing lost, copied, reordered, no error seen by a client.
+//! One cutover in mid-stream while every client library writes and reads: nothing lost, copied, reordered, no error seen by a
+//! client. The whole of it: all at once at full speed, and then each of them alone.
+
+use std::time::Instant;
 
 use kafka_cutover::ids::Side;
 
@@ -8,67 +11,93 @@ use crate::support::rig::Rig;
 use crate::support::unique;
 
 const PARTITIONS: i32 = 12;
-/// Of one producer, a second: seven of them make about 5,000.
-const RATE: &str = "700";
+/// Name, library, flags.
+type Producer = (&'static str, &'static str, &'static [&'static str]);
 /// librdkafka's own 5 ms make hundreds of requests a second, each for one record of one partition. A broker works through one of a
 /// connection at a time; on a busy machine it falls behind until the client's own timeouts, with the proxy and without.
 const LINGER: &str = "linger.ms=100";
-const PRODUCERS: [(&str, &str, &[&str]); 7] = [
-    ("java", "java-idempotent", &["--compression", "lz4"]),
-    ("java", "java-all", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
-    ("java", "java-one", &["--acks", "1", "--idempotent", "false", "--compression", "gzip"]),
+const PRODUCERS: [Producer; 7] = [
+    ("java-idempotent", "java", &["--compression", "lz4"]),
+    ("java-all", "java", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
+    ("java-one", "java", &["--acks", "1", "--idempotent", "false", "--compression", "gzip"]),
     ("confluent", "confluent", &["--compression", "snappy", "-X", LINGER]),
     ("kcat", "kcat", &["-X", LINGER]),
     ("franz-go", "franz-go", &["--compression", "zstd"]),
     ("kafka-python", "kafka-python", &["--compression", "gzip"]),
 ];
+/// Library, members of its group.
+const GROUPS: [(&str, usize); 5] = [("java", 3), ("confluent", 2), ("kcat", 1), ("franz-go", 2), ("kafka-python", 1)];
+
+/// How much of it.
+struct Stream {
+    /// Of one producer, records a second.
+    rate: &'static str,
+    /// Of one producer, records before the switch and after it.
+    part: u64,
+}
+
+/// What two cores can do beside a build: seven runtimes and six brokers need them, too.
+const SMALL: Stream = Stream { rate: "100", part: 600 };
+/// Seven of these make 5,000 records a second.
+const FULL: Stream = Stream { rate: "720", part: 20_000 };
+const ALONE: Stream = Stream { rate: "1000", part: 10_000 };
 
 #[test]
-#[ignore = "minutes long: tests/run --full"]
 fn one_cutover_under_every_client() {
     let rig = Rig::connect();
+    if Rig::full() {
+        cut_over(&rig, &PRODUCERS, &GROUPS, &FULL);
+        for producer in PRODUCERS {
+            let group = GROUPS.iter().find(|(lib, _)| *lib == producer.1).expect("a group of each library");
+            cut_over(&rig, &[producer], &[*group], &ALONE);
+        }
+    } else {
+        cut_over(&rig, &PRODUCERS, &GROUPS, &SMALL);
+    }
+}
+
+fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], stream: &Stream) {
     let topic = unique("every-client");
     rig.create(&topic, PARTITIONS);
-    let mut proxy = Proxy::new(&rig, &[&topic]);
+    let mut proxy = Proxy::new(rig, &[&topic]);
     proxy.start();
 
     let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt"]);
-    let groups = [("java", 3), ("confluent", 2), ("kcat", 1), ("franz-go", 2), ("kafka-python", 1)];
     for (lib, members) in groups {
         let group = format!("{topic}-{lib}");
-        for number in 0..members {
+        for number in 0..*members {
             crowd.member(lib, &format!("{lib}-member-{number}"), &group, &[]);
         }
     }
     crowd.wait_for_groups(PARTITIONS as usize);
-    for (lib, name, flags) in PRODUCERS {
-        crowd.producer(lib, name, &[flags, &["--rate", RATE]].concat());
+    for (name, lib, flags) in producers {
+        crowd.producer(lib, name, &[*flags, &["--rate", stream.rate]].concat());
     }
 
     // A producer's records before, between the steps, and after: the stream has no end until all of them are through.
-    let part = if Rig::full() { 20_000 } else { 2_000 };
-    crowd.wait_for_producers(part);
+    crowd.wait_for_producers(stream.part);
+    let (since, so_far) = (Instant::now(), crowd.produced());
     proxy.prepare();
-    crowd.wait_for_producers(part / 4);
+    crowd.wait_for_producers(stream.part / 4);
     let switched = proxy.switch();
-    crowd.wait_for_producers(part);
+    crowd.wait_for_producers(stream.part);
+    let rate = (crowd.produced() - so_far) as f64 / since.elapsed().as_secs_f64();
     crowd.stop_producers();
     crowd.wait_for_readers();
 
-    let (verdict, log) = crowd.judge(&rig);
-    println!("{switched:?}: {} records", verdict.records_sent);
+    let (verdict, log) = crowd.judge(rig);
+    let names: Vec<&str> = producers.iter().map(|(name, ..)| *name).collect();
+    let (sent, hold) = (verdict.records_sent, switched.hold_ms);
+    println!("{names:?}: {sent} records, {rate:.0} a second, produce held for {hold:?} ms");
     assert!(verdict.ok(), "{verdict:#?}\n{}", proxy.tail());
     assert_eq!(verdict.records_sent, verdict.records_acked);
     assert_eq!(verdict.records_sent, (log.records(Side::Source) + log.records(Side::Target)) as u64);
     for (number, partition) in log.0.iter().enumerate() {
-        for (_, name, _) in PRODUCERS {
+        for name in &names {
             let begin = format!("kc1 {name} ");
-            for side in Side::BOTH {
-                let found = partition.entries.iter().any(|e| e.side == side && e.value.starts_with(begin.as_bytes()));
-                // 16 keys on 12 partitions: not every producer writes to every partition, but who does writes to both sides.
-                let elsewhere = partition.entries.iter().any(|e| e.value.starts_with(begin.as_bytes()));
-                assert_eq!(found, elsewhere, "{name} in partition {number} on the {side}");
-            }
+            let on = |side| partition.entries.iter().any(|e| e.side == side && e.value.starts_with(begin.as_bytes()));
+            // 16 keys on 12 partitions: not every producer writes to every partition, but who does writes to both sides.
+            assert_eq!(on(Side::Source), on(Side::Target), "{name} in partition {number}");
         }
     }
     proxy.stop();

@@ -3,8 +3,6 @@
 //! No client can lose one answer on purpose, and neither can Kafka: a source of one node advertises a relay, which passes
 //! everything on in both directions until it is armed, and then keeps the answer to one produce for itself.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use crate::embedded::raw::{Plan, Raw, encode, idempotent, produce};
-use crate::support::proxy::{Proxy, run_to_end};
+use crate::support::own::Own;
+use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
 use crate::support::whole_log::WholeLog;
 use crate::support::{PATIENCE, unique};
@@ -28,7 +27,7 @@ fn a_retry_over_the_seam_is_stored_once() {
     let runtime = Runtime::new().expect("a runtime");
     let rig = Rig::connect();
     let (relay, _source) = runtime.block_on(Relay::before_a_source(&rig));
-    let rig = rig.with_source(&relay.address);
+    let rig = rig.with(Side::Source, &relay.address);
     cut_over_with_a_lost_answer(&runtime, &relay, &rig, true);
     // What the gate is for, shown by a proxy without it.
     if cfg!(feature = "crash-points") {
@@ -101,42 +100,6 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("an answer in time")
 }
 
-/// A cluster of one node, which ends with this.
-struct Relayed {
-    name: String,
-    dir: PathBuf,
-}
-
-impl Relayed {
-    /// Of the source's version, beside the clusters of tests/run, which so stops also what a killed test leaves behind. Says where it is.
-    fn start(rig: &Rig, advertised: &str) -> (Self, String) {
-        let cluster = Self { name: unique("relayed"), dir: rig.dir.clone() };
-        let mut start = rig_command();
-        start.args(["start", &cluster.name, "--version", rig.version(Side::Source), "--nodes", "1", "--dir"]);
-        start.arg(&cluster.dir).arg("--property").arg(format!("advertised.listeners=PLAINTEXT://{advertised}"));
-        let output = run_to_end(start);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let told: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let address = told["nodes"][0]["addr"].as_str().expect("an address").to_owned();
-        (cluster, address)
-    }
-}
-
-impl Drop for Relayed {
-    fn drop(&mut self) {
-        let stopped = rig_command().arg("stop").arg(&self.dir).arg(&self.name).output();
-        if !std::thread::panicking() {
-            let output = stopped.expect("it runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            std::fs::remove_dir_all(self.dir.join(&self.name)).expect("nobody uses its files");
-        }
-    }
-}
-
-fn rig_command() -> Command {
-    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/rig"))
-}
-
 /// Between the proxy and the source.
 struct Relay {
     address: String,
@@ -146,10 +109,12 @@ struct Relay {
 
 impl Relay {
     /// The relay's address is known before the cluster's, and is what the cluster advertises.
-    async fn before_a_source(rig: &Rig) -> (Self, Relayed) {
+    async fn before_a_source(rig: &Rig) -> (Self, Own) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
-        let (cluster, source) = Relayed::start(rig, &address);
+        let advertised = format!("advertised.listeners=PLAINTEXT://{address}");
+        let cluster = Own::start(rig, Side::Source, 1, &[advertised]);
+        let source = cluster.bootstrap();
         let (armed, (tell, cuts)) = (Arc::new(AtomicBool::new(false)), mpsc::channel());
         let relay = Self { address, armed: armed.clone(), cuts };
         tokio::spawn(async move {

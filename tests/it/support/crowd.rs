@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use kafka_cutover::audit::{AllowList, Checker, Expectations, Producing, Reading, Verdict};
+use kafka_cutover::audit::{AllowList, Checker, Event, Expectations, Producing, Reading, Verdict, What};
 
 use super::board::{Board, Tallies};
 use super::proxy::{run_to_end, signal};
@@ -21,6 +21,7 @@ pub struct Crowd {
     bootstrap: String,
     topic: String,
     drivers: BTreeMap<String, Driver>,
+    allowed: Vec<String>,
     expect: Expectations,
 }
 
@@ -42,14 +43,14 @@ enum Role {
 impl Crowd {
     /// `allowed`: files of allow-lists beside the drivers.
     pub fn new(bootstrap: &str, topic: &str, allowed: &[&str]) -> Self {
-        let read = |name: &&str| std::fs::read_to_string(here().join(name)).expect("an allow-list");
-        let text: String = allowed.iter().map(read).collect();
-        let allow = AllowList::parse(&text).expect("an allow-list");
+        let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        let allow = allow_list(&allowed);
         Self {
             board: Arc::default(),
             bootstrap: bootstrap.to_owned(),
             topic: topic.to_owned(),
             drivers: BTreeMap::new(),
+            allowed,
             expect: Expectations { allow, ..Expectations::default() },
         }
     }
@@ -129,12 +130,20 @@ impl Crowd {
         });
     }
 
+    /// Records of all producers so far.
+    pub fn produced(&self) -> u64 {
+        let now = self.wait("", |_| true);
+        self.producers().iter().map(|name| self.progress(&now, name)).sum()
+    }
+
+    fn progress(&self, tallies: &Tallies, name: &str) -> u64 {
+        let tally = tallies.get(name).cloned().unwrap_or_default();
+        if self.drivers[name].lib == "kcat" { tally.sent } else { tally.acked }
+    }
+
     /// Until every producer has come `further` than it is now: by what was acknowledged, or where a library keeps that to itself, sent.
     pub fn wait_for_producers(&self, further: u64) {
-        let progress = |tallies: &Tallies, name: &String| {
-            let tally = tallies.get(name).cloned().unwrap_or_default();
-            if self.drivers[name].lib == "kcat" { tally.sent } else { tally.acked }
-        };
+        let progress = |tallies: &Tallies, name: &String| self.progress(tallies, name);
         let now = self.wait("", |_| true);
         let goals: Vec<(String, u64)> =
             self.producers().into_iter().map(|name| (name.clone(), progress(&now, &name) + further)).collect();
@@ -151,6 +160,24 @@ impl Crowd {
             let acked: u64 = producers.iter().map(|name| tally(name).acked).sum();
             groups.values().all(|members| members.iter().map(|m| tally(m).received).sum::<u64>() >= acked)
         });
+    }
+
+    /// What clients have complained of so far, and must not.
+    pub fn complaints(&self) -> Vec<String> {
+        let of = |event: &Event| match &event.what {
+            What::Log { level, text } => {
+                let lib = &self.expect.libs[&event.client];
+                (!self.expect.allow.allows(lib, text)).then(|| format!("{}: {level}: {text}", event.client))
+            }
+            _ => None,
+        };
+        self.board.events().iter().filter_map(of).collect()
+    }
+
+    /// From here on these lines mean nothing, too.
+    pub fn allow(&mut self, allowed: &str) {
+        self.allowed.push(allowed.to_owned());
+        self.expect.allow = allow_list(&self.allowed);
     }
 
     pub fn stop_producers(&mut self) {
@@ -190,7 +217,7 @@ impl Crowd {
     pub fn received(&self, name: &str) -> BTreeMap<i32, Vec<i64>> {
         let mut offsets: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
         for event in self.board.events() {
-            if let kafka_cutover::audit::What::Recv { partition, offset, .. } = &event.what
+            if let What::Recv { partition, offset, .. } = &event.what
                 && event.client == name
             {
                 offsets.entry(partition.parse().expect("a number")).or_default().push(*offset);
@@ -261,6 +288,11 @@ impl Drop for Crowd {
             }
         }
     }
+}
+
+fn allow_list(files: &[String]) -> AllowList {
+    let read = |name: &String| std::fs::read_to_string(here().join(name)).expect("an allow-list");
+    AllowList::parse(&files.iter().map(read).collect::<String>()).expect("an allow-list")
 }
 
 /// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that it is here for.

@@ -1,16 +1,19 @@
 //! The proxy under test: the binary, as a child process with a name, a port, a state directory and a socket of its own.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use kafka_cutover::control::protocol::{MigrationStatus, Outcome, Status};
 use kafka_cutover::ids::Side;
+use kafka_cutover::monitor::health::Readiness;
 use tempfile::TempDir;
 
+use super::log::Log;
 use super::rig::Rig;
 use super::{PATIENCE, unique};
 
@@ -19,6 +22,7 @@ pub const MIGRATION: &str = "orders";
 /// What it says at WARN with reason: Kafka 4 refuses records from more than an hour ahead by default, 3.9 does not.
 const DECLARED: [&str; 1] =
     ["message.timestamp.after.max.ms is 9223372036854775807 on the source and 3600000 on the target"];
+const SEAL_BEGINS: &str = "\"message\":\"the seal begins\"";
 /// Below Linux's ephemeral ports: nobody is given a proxy's port while it is down.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
@@ -28,7 +32,10 @@ pub struct Proxy {
     pub state: PathBuf,
     /// Variables for its process.
     pub environment: Vec<(&'static str, &'static str)>,
+    /// Lines for its config.
+    pub more: &'static str,
     socket: PathBuf,
+    monitor: u16,
     source: String,
     target: String,
     topics: Vec<String>,
@@ -38,28 +45,18 @@ pub struct Proxy {
     home: TempDir,
 }
 
-/// What a process says on stderr.
-#[derive(Default)]
-pub struct Log {
-    said: Mutex<Said>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Said {
-    lines: Vec<String>,
-    ended: bool,
-}
-
 impl Proxy {
     pub fn new(rig: &Rig, topics: &[&str]) -> Self {
+        let port = free_port();
         let home = tempfile::Builder::new().prefix("kafka-cutover-").tempdir().expect("a directory");
         Self {
             name: unique("proxy"),
-            port: free_port(),
+            port,
             state: home.path().join("state"),
             environment: Vec::new(),
+            more: "",
             socket: home.path().join("control.sock"),
+            monitor: std::iter::repeat_with(free_port).find(|other| *other != port).expect("there is no end"),
             source: rig.bootstrap(Side::Source).to_owned(),
             target: rig.bootstrap(Side::Target).to_owned(),
             topics: topics.iter().map(|t| (*t).to_owned()).collect(),
@@ -85,7 +82,7 @@ impl Proxy {
 
     /// Writes the config as it is now.
     pub fn config(&self) -> PathBuf {
-        let (name, port, source, target) = (&self.name, self.port, &self.source, &self.target);
+        let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
         let (socket, state) = (self.socket.display(), self.state.display());
         let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
         let text = format!(
@@ -95,9 +92,10 @@ impl Proxy {
              listeners: [{{ bind: '127.0.0.1:{port}' }}]\n\
              control: {{ socket: {socket} }}\n\
              state: {{ dir: {state} }}\n\
-             monitor: {{ bind: null }}\n\
+             monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
              seal: {{ hold_budget: 20s, settle_time: 3s }}\n\
-             migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n"
+             migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n{}\n",
+            self.more
         );
         let path = self.path("config.yaml");
         std::fs::write(&path, text).expect("the config is written");
@@ -148,6 +146,73 @@ impl Proxy {
         assert!(status.success(), "{status} after SIGTERM");
     }
 
+    /// SIGKILL, as a power cut would have it.
+    pub fn kill(&mut self) {
+        let pid = self.process.as_ref().expect("it runs").0.id();
+        signal(pid, "KILL");
+        self.wait_for_end();
+    }
+
+    /// SIGKILL at a moment that nobody has chosen: `after` the seal of a switch began. What a seal waits for before it holds
+    /// anything does not count.
+    pub fn kill_in_the_seal(&mut self, after: Duration) {
+        let switch = self.begin_switch();
+        let log = self.log();
+        let (mut at, _) = log.find(0, Instant::now() + PATIENCE, |l| l.contains(SEAL_BEGINS)).expect("a seal begins");
+        let mut moment = Instant::now() + after;
+        while let Some((number, line)) = log.find(at + 1, moment, |l| l.contains("\"wait_ms\"")) {
+            let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
+            // A u128, which JSON cannot have as a number.
+            let waits = line["fields"]["wait_ms"].to_string().trim_matches('"').parse().expect("a number");
+            (at, moment) = (number, Instant::now() + Duration::from_millis(waits) + after);
+        }
+        self.kill();
+        drop(switch.join().expect("the command has ended, too"));
+    }
+
+    /// SIGKILL `after` now.
+    pub fn kill_after(&mut self, after: Duration) {
+        self.log().find(usize::MAX, Instant::now() + after, |_| false);
+        self.kill();
+    }
+
+    /// A switch, and when its seal has begun.
+    pub fn switch_until_the_seal(&self) -> JoinHandle<Output> {
+        let switch = self.begin_switch();
+        assert!(self.log().wait(|line| line.contains(SEAL_BEGINS)), "no seal begins:\n{}", self.tail());
+        switch
+    }
+
+    fn begin_switch(&self) -> JoinHandle<Output> {
+        let mut command = program();
+        command.arg("--socket").arg(&self.socket).args(["switch", MIGRATION, "producers"]);
+        std::thread::spawn(move || run_to_end(command))
+    }
+
+    fn log(&self) -> Arc<Log> {
+        self.process.as_ref().expect("it runs").1.clone()
+    }
+
+    /// What its monitor answers: the status, and the body.
+    pub fn page(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).expect("the monitor listens");
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("a question");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
+    }
+
+    pub fn readiness(&self) -> (u16, Readiness) {
+        let (status, body) = self.page("/readyz");
+        (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
+    }
+
+    /// Whether it has said this, since it began.
+    pub fn has_said(&self, fits: impl Fn(&str) -> bool) -> bool {
+        self.log().lines().iter().any(|line| fits(line))
+    }
+
     /// Until the process has ended by itself.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let (mut child, log) = self.process.take().expect("it runs");
@@ -190,7 +255,7 @@ impl Proxy {
     /// Lines at WARN or above that are not declared, over all of its processes.
     pub fn complaints(&self) -> Vec<String> {
         let logs = self.earlier.iter().chain(self.process.as_ref().map(|(_, log)| log));
-        let lines = logs.flat_map(|log| log.said.lock().unwrap().lines.clone());
+        let lines = logs.flat_map(|log| log.lines());
         lines.filter(|l| !l.contains("\"level\":\"INFO\"") && !DECLARED.iter().any(|d| l.contains(d))).collect()
     }
 
@@ -211,49 +276,6 @@ impl Drop for Proxy {
         if std::thread::panicking() {
             eprintln!("--- the log of {} ---\n{}\n---", self.name, self.tail());
         }
-    }
-}
-
-impl Log {
-    fn of(stderr: impl std::io::Read + Send + 'static) -> Arc<Self> {
-        let log = Arc::new(Self::default());
-        let ours = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                ours.said.lock().unwrap().lines.push(line);
-                ours.changed.notify_all();
-            }
-            ours.said.lock().unwrap().ended = true;
-            ours.changed.notify_all();
-        });
-        log
-    }
-
-    /// Until a line fits (true), or there will be none.
-    fn wait(&self, fits: impl Fn(&str) -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        let mut said = self.said.lock().unwrap();
-        let mut looked = 0;
-        loop {
-            if said.lines[looked..].iter().any(|line| fits(line)) {
-                return true;
-            }
-            looked = said.lines.len();
-            let left = deadline.saturating_duration_since(Instant::now());
-            if said.ended || left.is_zero() {
-                return false;
-            }
-            said = self.changed.wait_timeout(said, left).unwrap().0;
-        }
-    }
-
-    fn ended(&self) -> bool {
-        self.said.lock().unwrap().ended
-    }
-
-    fn text(&self) -> String {
-        let said = self.said.lock().unwrap();
-        said.lines[said.lines.len().saturating_sub(60)..].join("\n")
     }
 }
 

@@ -38,10 +38,10 @@ impl Rig {
         (clusters.each_ref().map(bootstrap), clusters.each_ref().map(version))
     }
 
-    /// The same target, but another source.
-    pub fn with_source(self, bootstrap: &str) -> Self {
-        let [_, target] = self.bootstrap;
-        Self { bootstrap: [bootstrap.to_owned(), target], ..self }
+    /// With another cluster on one side.
+    pub fn with(mut self, side: Side, bootstrap: &str) -> Self {
+        self.bootstrap[side.index()] = bootstrap.to_owned();
+        self
     }
 
     /// `--full`: the long version.

@@ -8,6 +8,9 @@ use kafka_cutover::ids::Side;
 use super::proxy::run_to_end;
 use super::rig::Rig;
 
+/// What `prepare` writes to a target partition that must have held a record, and deletes again.
+const SEED: &[u8] = b"made by `kafka-cutover prepare`";
+
 pub struct Entry {
     pub side: Side,
     pub native: i64,
@@ -33,17 +36,27 @@ pub struct WholeLog(pub Vec<Partition>);
 impl WholeLog {
     /// A topic that has been cut over once, from the source to the target, or not yet.
     pub fn read(rig: &Rig, topic: &str) -> Self {
-        let [source, target] = Side::BOTH.map(|side| rig.admin(side).bounds(topic).expect("the ends of the topic"));
-        let mut partitions: Vec<Partition> = (0..source.len()).map(|p| partition(source[p], target.get(p))).collect();
-        for (side, bounds) in Side::BOTH.into_iter().zip([source, target]) {
+        let [source, mut target] = Side::BOTH.map(|side| rig.admin(side).bounds(topic).expect("the ends of the topic"));
+        let mut found = Vec::new();
+        for (side, bounds) in Side::BOTH.into_iter().zip([&source, &target]) {
             if bounds.iter().any(|(low, high)| low < high) {
                 read(rig.bootstrap(side), topic, |p, native, timestamp, value| {
-                    let partition = &mut partitions[p];
-                    let segment = partition.segments.iter().find(|s| s.side == side).expect("a segment for each side");
-                    let offset = segment.to_virtual(native).expect("inside of the segment, which spans all");
-                    partition.entries.push(Entry { side, native, offset, timestamp, value });
+                    found.push((p, side, native, timestamp, value));
                 });
             }
+        }
+        // A deleted seed comes back with a broker that was killed before it had written down its log's start.
+        found.retain(|(p, side, native, _, value)| {
+            let seed = *side == Side::Target && value.starts_with(SEED) && *native == target[*p].0;
+            target[*p].0 += i64::from(seed);
+            !seed
+        });
+        let mut partitions: Vec<Partition> = (0..source.len()).map(|p| partition(source[p], target.get(p))).collect();
+        for (p, side, native, timestamp, value) in found {
+            let partition = &mut partitions[p];
+            let segment = partition.segments.iter().find(|s| s.side == side).expect("a segment for each side");
+            let offset = segment.to_virtual(native).expect("inside of the segment, which spans all");
+            partition.entries.push(Entry { side, native, offset, timestamp, value });
         }
         for partition in &mut partitions {
             partition.entries.sort_by_key(|e| e.offset);

@@ -1,0 +1,83 @@
+//! A cluster of a test's own, beside those of tests/run: it may be taken down.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::proxy::run_to_end;
+use super::rig::Rig;
+use super::unique;
+use kafka_cutover::ids::Side;
+
+/// Ends with this.
+pub struct Own {
+    name: String,
+    /// That of tests/run's clusters: it stops also what a killed test leaves behind.
+    dir: PathBuf,
+    nodes: Vec<String>,
+}
+
+impl Own {
+    /// Of the side's version; `properties` of its brokers as `key=value`.
+    pub fn start(rig: &Rig, side: Side, nodes: usize, properties: &[String]) -> Self {
+        let (name, dir) = (unique("own"), rig.dir.clone());
+        let mut start = rig_command(&["start", &name, "--version", rig.version(side), "--nodes", &nodes.to_string()]);
+        start.arg("--dir").arg(&dir);
+        for property in properties {
+            start.args(["--property", property]);
+        }
+        // From here on it is to be stopped, whatever came of its start.
+        let mut own = Self { name, dir, nodes: Vec::new() };
+        let told: serde_json::Value = serde_json::from_slice(&done(run_to_end(start)).stdout).expect("JSON");
+        let nodes = told["nodes"].as_array().expect("nodes");
+        own.nodes = nodes.iter().map(|n| n["addr"].as_str().expect("an address").to_owned()).collect();
+        own
+    }
+
+    /// Where its nodes listen.
+    pub fn bootstrap(&self) -> String {
+        self.nodes.join(",")
+    }
+
+    /// SIGKILL for all nodes.
+    pub fn kill(&self) {
+        for index in 0..self.nodes.len() {
+            self.node("kill-node", index, &[]);
+        }
+    }
+
+    /// All nodes again, with what they had. Whoever needs them waits for what it needs.
+    pub fn start_again(&self) {
+        for index in 0..self.nodes.len() {
+            self.node("start-node", index, &["--no-wait"]);
+        }
+    }
+
+    fn node(&self, what: &str, index: usize, flags: &[&str]) {
+        let mut command = rig_command(&[what]);
+        done(run_to_end({
+            command.arg(&self.dir).args([&self.name, &index.to_string()]).args(flags);
+            command
+        }));
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let stopped = rig_command(&["stop"]).arg(&self.dir).arg(&self.name).output();
+        if !std::thread::panicking() {
+            done(stopped.expect("it runs"));
+            std::fs::remove_dir_all(self.dir.join(&self.name)).expect("nobody uses its files");
+        }
+    }
+}
+
+fn rig_command(args: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/rig"));
+    command.args(args);
+    command
+}
+
+fn done(output: Output) -> Output {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
