@@ -253,11 +253,12 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
 
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();
-    let upkeep = metrics.clone();
+    let (upkeep, kept) = (metrics.clone(), shared.clone());
     tasks.spawn_local(unless(stop.clone(), async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
             upkeep.upkeep();
+            kept.partitions.load().forget_lost(clock::now_ms(), kept.config.seal.settle_time);
         }
     }));
     tasks.spawn_local(unless(stop.clone(), control.run(asked)));

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::api::Context;
 use crate::clock;
+use crate::producers::Order;
 use crate::routing::Shared;
 use crate::upstream::Pool;
 use crate::upstream::connection::Limits;
@@ -20,6 +21,8 @@ pub struct Session {
     pub nodes: Arc<Nodes>,
     pub peer: SocketAddr,
     pub client: u64,
+    /// Of what it has produced.
+    pub order: RefCell<Order>,
     pub pool: RefCell<Pool>,
     pub fetch: super::fetch::Standing,
     /// Set when an outcome was lost: the client has to find out by a closed connection, as a broker would have it.
@@ -30,7 +33,16 @@ impl Session {
     pub fn new(shared: Arc<Shared>, nodes: Arc<Nodes>, peer: SocketAddr) -> Rc<Self> {
         let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config)));
         let client = shared.next_client();
-        Rc::new(Self { shared, nodes, peer, client, pool, fetch: Default::default(), broken: Cell::new(false) })
+        Rc::new(Self {
+            shared,
+            nodes,
+            peer,
+            client,
+            order: RefCell::default(),
+            pool,
+            fetch: Default::default(),
+            broken: Cell::new(false),
+        })
     }
 
     /// The snapshots of this moment.

@@ -12,6 +12,7 @@ mod monitor;
 mod offsets;
 mod pinned;
 mod preflight;
+mod producers;
 mod real;
 mod shadow;
 mod store;
