@@ -69,6 +69,12 @@ pub fn is_retriable(error: i16) -> bool {
     )
 }
 
+/// A refusal that holds for every copy of a batch, whenever it comes: what passes says nothing of another copy, and "unknown"
+/// nothing at all.
+pub fn is_definite(error: i16) -> bool {
+    error != code::UNKNOWN_SERVER_ERROR && !is_retriable(error)
+}
+
 /// The broker that was asked is not (or no longer) the one to ask: the topology is old.
 pub fn is_stale_topology(error: i16) -> bool {
     use code::*;

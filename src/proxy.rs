@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -290,6 +290,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
                     broken.cancel();
                 }
             }
+            holding.partitions.load().forget_lost(clock::now_ms(), holding.config.seal.settle_time);
         }
     }));
     tasks.spawn_local(unless(stop.clone(), control.run(asked)));

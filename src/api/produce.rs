@@ -4,6 +4,7 @@
 //! Planned from the snapshots of the moment in which it is sent, with nothing awaited in between: that is what lets a
 //! seal trust that a worker which has seen a hold forwards nothing behind it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::Context;
 use crate::error::code;
 use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
-use crate::producers::{Stamp, Verdict};
+use crate::producers::{Order, Stamp, Verdict, order};
 use crate::routing::Live;
 use crate::wire::batch::{self, BatchHead};
 use crate::wire::produce::{
@@ -43,6 +44,14 @@ pub struct Part {
     pub delta: i64,
     pub stamp: Option<Stamp>,
     pub tracked: Option<Arc<Live>>,
+}
+
+impl Part {
+    /// Its place in the order of what its client sends; a batch without a stamp has none.
+    pub fn order(&self) -> Option<(order::Key, Stamp, order::At)> {
+        let stamp = self.stamp?;
+        Some(((self.topic.clone(), self.index, stamp.pid), stamp, (self.side, self.node)))
+    }
 }
 
 /// What is known before anything is sent: errors, and what the gate acknowledges.
@@ -84,7 +93,8 @@ pub fn patience(request: &ProduceRequest, budget: Duration) -> Duration {
     third.max(SHORTEST_HOLD).min(budget)
 }
 
-pub fn plan(cx: &Context<'_>, request: &ProduceRequest, client: u64) -> Plan {
+/// `order`: what this client connection has sent before.
+pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>) -> Plan {
     let mut parts = Vec::with_capacity(1);
     let mut local = Vec::new();
     let mut unchanged = true;
@@ -98,7 +108,7 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, client: u64) -> Plan {
                 local.push(refuse(unknown_topic(cx.version)));
                 continue;
             };
-            match plan_partition(cx, name, topic.id, partition, client) {
+            match plan_partition(cx, name, topic.id, partition, &mut order.borrow_mut()) {
                 Placed::Part(part, same) => {
                     unchanged &= same;
                     parts.push(Part { at, ..*part });
@@ -130,7 +140,13 @@ enum Placed {
     Wait(Box<Plan>),
 }
 
-fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &ProducePartition, client: u64) -> Placed {
+fn plan_partition(
+    cx: &Context<'_>,
+    name: &TopicName,
+    id: Uuid,
+    partition: &ProducePartition,
+    order: &mut Order,
+) -> Placed {
     let index = partition.index;
     let refuse = |error: i16| Placed::Answer(PartitionProduced::refused(index, error));
     let records = partition.records.to_bytes();
@@ -157,25 +173,43 @@ fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &Prod
     if side == Side::Target && cx.version >= 13 {
         part.topic_id = cx.topology.topic(side, name).map_or(Uuid::nil(), |t| t.id);
     }
+    if state.is_some_and(|s| s.held) {
+        return Placed::Wait(Box::new(Plan::Held));
+    }
+    if let Some((key, stamp, at)) = part.order()
+        && let Some(error) = order.refuses(&key, &stamp, at)
+    {
+        return refuse(error);
+    }
     if let Some(state) = state {
-        if state.held {
-            return Placed::Wait(Box::new(Plan::Held));
-        }
         part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
         part.tracked = Some(state.live.clone());
         if let Some(stamp) = &stamp {
+            let mut gate = state.live.gate();
             let verdict = match crate::crash::gate_is_out() {
                 true => Verdict::Forward,
-                false => state.live.gate().judge(stamp, client, cx.now_ms),
+                false => gate.judge(stamp, cx.now_ms),
             };
             cx.shared.metrics.gate(&verdict, state.map.seals());
             match verdict {
                 Verdict::Forward => {}
                 Verdict::Acknowledge(offset) => return Placed::Answer(acknowledged(index, offset)),
                 Verdict::Wait => return Placed::Wait(Box::new(Plan::Gated)),
-                Verdict::Refuse(error) => return refuse(error),
+                Verdict::Later => {
+                    gate.refused(stamp.pid);
+                    order.refused(&(name.clone(), index, stamp.pid), stamp, code::NOT_LEADER_OR_FOLLOWER);
+                    return refuse(code::NOT_LEADER_OR_FOLLOWER);
+                }
+                Verdict::Refuse(error) => {
+                    gate.refused(stamp.pid);
+                    return refuse(error);
+                }
                 Verdict::Ask => {
-                    let Some(leader) = leader else { return refuse(code::NOT_LEADER_OR_FOLLOWER) };
+                    let Some(leader) = leader else {
+                        cx.shared.refresh(side);
+                        order.refused(&(name.clone(), index, stamp.pid), stamp, code::NOT_LEADER_OR_FOLLOWER);
+                        return refuse(code::NOT_LEADER_OR_FOLLOWER);
+                    };
                     return Placed::Wait(Box::new(Plan::Ask {
                         side,
                         node: leader.leader,
@@ -187,6 +221,7 @@ fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &Prod
                     }));
                 }
             }
+            drop(gate);
             let native = stamp.pid.upstream(state.map.seals());
             if native != head.producer_id {
                 unchanged = false;
@@ -203,8 +238,8 @@ fn plan_partition(cx: &Context<'_>, name: &TopicName, id: Uuid, partition: &Prod
     }
     if leader.is_none() {
         cx.shared.refresh(side);
-        if let (Some(stamp), Some(live)) = (&part.stamp, &part.tracked) {
-            live.gate().refused(stamp, client, code::NOT_LEADER_OR_FOLLOWER, cx.now_ms);
+        if let Some((key, stamp, _)) = part.order() {
+            order.refused(&key, &stamp, code::NOT_LEADER_OR_FOLLOWER);
         }
         let known =
             cx.topology.topic(side, name).is_some_and(|t| usize::try_from(index).is_ok_and(|i| i < t.partitions.len()));
@@ -293,7 +328,7 @@ pub fn merge(
     ProduceResponse { topics, throttle_time_ms: throttle_ms }
 }
 
-/// The records of a part in one piece, as they were sent.
+/// The records of a part in one piece, as they were sent: a copy, which keeps no client's whole frame in memory.
 pub fn sent_bytes(part: &Part) -> Bytes {
-    part.records.to_bytes()
+    Bytes::copy_from_slice(&part.records.to_bytes())
 }

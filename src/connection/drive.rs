@@ -83,7 +83,7 @@ async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<Resp
         To::Any => return Ok(anybody(session, head, side, ask.lane, &ask.request).await?),
         To::Node(id) => Node::Id(id),
         To::Coordinator(group) => {
-            let place = place.insert(session.order.enter(&group, ask.lane));
+            let place = place.insert(session.group_order.enter(&group, ask.lane));
             let node = coordinator(session, head, side, &group).await?;
             place.turn().await;
             Node::Id(node)

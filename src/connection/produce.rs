@@ -15,10 +15,10 @@ use super::driver::Reply;
 use super::session::Session;
 use crate::api::produce::{self, Part, Plan};
 use crate::clock;
-use crate::error::{code, is_stale_topology};
+use crate::error::{code, is_definite, is_retriable, is_stale_topology};
 use crate::ids::{Side, VirtualPid};
-use crate::producers::Outcome;
 use crate::producers::unknown::Unknown;
+use crate::producers::{Outcome, Sealed};
 use crate::routing::{Live, Shared};
 use crate::upstream::connection::ANSWER_PATIENCE;
 use crate::upstream::{Completion, Lane, Lost, Node, Outgoing};
@@ -55,7 +55,7 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
         tracing::warn!(transactional_id = %id.as_str(), "produce refused: transactions are not supported yet");
         return Dispatched::Sent(Sent::refused(head, request, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
-    let (parts, local, unchanged) = match produce::plan(&cx, request, session.client) {
+    let (parts, local, unchanged) = match produce::plan(&cx, request, &session.order) {
         Plan::Send { parts, local, unchanged } => (parts, local, unchanged),
         Plan::Held => return Dispatched::Held,
         Plan::Gated => return Dispatched::Gated,
@@ -66,6 +66,9 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
         }
     };
     for part in &parts {
+        if let Some((key, stamp, at)) = part.order() {
+            session.order.borrow_mut().forwarded(&key, &stamp, at);
+        }
         if let Some(live) = &part.tracked {
             live.sent();
             if let Some(stamp) = &part.stamp {
@@ -94,7 +97,6 @@ pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequ
         let completion = Outcomes {
             shared: session.shared.clone(),
             session: Rc::downgrade(session),
-            client: session.client,
             version,
             acks: request.acks,
             parts: group.clone(),
@@ -195,11 +197,21 @@ impl Sent {
     }
 }
 
+/// What an outcome says of all copies of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// It is stored, or no copy of it ever will be.
+    Settled,
+    /// This copy is done with; an earlier one may still be on its way.
+    Open,
+    /// This copy may still land.
+    Loose,
+}
+
 /// Tells everybody concerned what became of the batches of one upstream request.
 struct Outcomes {
     shared: Arc<Shared>,
     session: Weak<Session>,
-    client: u64,
     version: i16,
     acks: i16,
     parts: Vec<Part>,
@@ -213,21 +225,22 @@ impl Completion for Outcomes {
             0 => Ok(ProduceResponse { topics: vec![], throttle_time_ms: 0 }),
             _ => ProduceResponse::decode(body, self.version).map_err(|e: WireError| Lost::Unknown(e.to_string())),
         });
+        let session = self.session.upgrade();
         let mut stir = false;
         for part in &self.parts {
-            let outcome = match &decoded {
-                Ok(_) if self.acks == 0 => Outcome::Appended(None),
+            let (outcome, fate) = match &decoded {
+                Ok(_) if self.acks == 0 => (Outcome::Appended(None), Fate::Settled),
                 Ok(answer) => match produce::find(answer, part, self.version) {
                     Some(found) => self.judge(part, found),
-                    None => Outcome::Lost,
+                    None => (Outcome::Lost, Fate::Loose),
                 },
-                Err(Lost::NotSent(_)) => Outcome::Refused(code::NOT_LEADER_OR_FOLLOWER),
-                Err(Lost::Unknown(_)) => Outcome::Lost,
+                Err(Lost::NotSent(_)) => (Outcome::Refused(code::NOT_LEADER_OR_FOLLOWER), Fate::Open),
+                Err(Lost::Unknown(_)) => (Outcome::Lost, Fate::Loose),
             };
-            if matches!(decoded, Err(Lost::Unknown(_))) {
-                self.lost(part, now_ms);
+            if let Some(session) = &session {
+                self.order(session, part, outcome);
             }
-            stir |= self.tell(part, outcome, now_ms, matches!(decoded, Err(Lost::NotSent(_))));
+            stir |= self.tell(part, outcome, fate, now_ms);
         }
         if let Err(lost) = &decoded {
             for side in Side::BOTH.into_iter().filter(|s| self.parts.iter().any(|p| p.side == *s)) {
@@ -236,7 +249,7 @@ impl Completion for Outcomes {
             }
         }
         if matches!(decoded, Err(Lost::Unknown(_)))
-            && let Some(session) = self.session.upgrade()
+            && let Some(session) = session
         {
             session.break_off();
         }
@@ -249,36 +262,47 @@ impl Completion for Outcomes {
 }
 
 impl Outcomes {
-    fn judge(&self, part: &Part, answer: &PartitionProduced) -> Outcome {
+    fn judge(&self, part: &Part, answer: &PartitionProduced) -> (Outcome, Fate) {
         if answer.error_code == code::NONE || answer.error_code == code::DUPLICATE_SEQUENCE_NUMBER {
             let translated = produce::translate(part, answer.clone());
-            return Outcome::Appended(produce::appended_at(&translated));
+            return (Outcome::Appended(produce::appended_at(&translated)), Fate::Settled);
         }
         if is_stale_topology(answer.error_code) {
             self.shared.refresh(part.side);
         }
         match answer.error_code {
             // The leader has appended it; what is missing is its replicas.
-            code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => Outcome::Lost,
-            error => Outcome::Refused(error),
+            code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => (Outcome::Lost, Fate::Open),
+            error if is_definite(error) => (Outcome::Refused(error), Fate::Settled),
+            error => (Outcome::Refused(error), Fate::Open),
         }
     }
 
+    /// What is behind a head that failed, on this connection, waits until the head comes again.
+    fn order(&self, session: &Session, part: &Part, outcome: Outcome) {
+        let Some((key, stamp, at)) = part.order() else { return };
+        let mut order = session.order.borrow_mut();
+        if let Outcome::Refused(error) = outcome
+            && (is_retriable(error) || part.tracked.as_ref().is_some_and(|l| l.gate().awaits_head(stamp.pid)))
+        {
+            order.refused(&key, &stamp, error);
+        }
+        order.answered(&key, &stamp, at);
+    }
+
     /// True if a gate may judge otherwise now.
-    fn tell(&self, part: &Part, outcome: Outcome, now_ms: i64, not_sent: bool) -> bool {
+    fn tell(&self, part: &Part, outcome: Outcome, fate: Fate, now_ms: i64) -> bool {
         let Some(live) = &part.tracked else { return false };
         let mut stir = false;
+        if fate == Fate::Loose {
+            self.lost(part, now_ms);
+        }
         if let Outcome::Appended(Some(offset)) = outcome {
             live.show(crate::ids::Virtual(offset.0.saturating_add(part.count)));
         }
         if let Some(stamp) = &part.stamp {
-            let mut gate = live.gate();
-            stir = gate.answered(stamp, self.client, outcome, now_ms);
-            if not_sent {
-                gate.refused(stamp, self.client, code::NOT_LEADER_OR_FOLLOWER, now_ms);
-            }
-            if outcome != Outcome::Lost {
-                drop(gate);
+            stir = live.gate().answered(stamp, outcome, now_ms);
+            if fate == Fate::Settled {
                 live.unknowns().resolved(stamp);
             }
         }
@@ -290,11 +314,10 @@ impl Outcomes {
     fn lost(&self, part: &Part, now_ms: i64) {
         let Some(live) = &part.tracked else { return };
         let settle = self.shared.config.seal.settle_time;
-        let settle_ms = i64::try_from(settle.as_millis()).unwrap_or(i64::MAX);
         let kept = part.stamp.is_some_and(|stamp| {
             let records = produce::sent_bytes(part);
             let batch = Unknown { side: part.side, stamp, acks: self.acks, records, at_ms: now_ms };
-            live.unknowns().keep(batch, now_ms, settle_ms)
+            live.unknowns().keep(batch, settle)
         });
         if !kept {
             live.unsettle(now_ms, settle);
@@ -322,29 +345,49 @@ fn ask_gate(
     encode::request(&request.into(), 0, &mut out);
     let encoded = out.finish();
     let shared = session.shared.clone();
-    let completion = move |outcome: Result<Bytes, Lost>| {
-        let answer = outcome.ok().and_then(|body| decode::response(DESCRIBE_PRODUCERS, 0, body).ok());
-        let known = match answer {
-            Some(ResponseKind::DescribeProducers(answer)) => {
-                let partitions = answer.topics.iter().flat_map(|t| &t.partitions);
-                let producers = partitions.flat_map(|p| &p.active_producers);
-                producers.into_iter().any(|p| p.producer_id.0 == pid.upstream(seals))
-            }
-            _ => false,
-        };
-        live.gate().known(pid, known);
-        shared.stir_gates();
-    };
-    match encoded {
-        Ok(body) => {
-            let completion = Box::new(completion);
-            let (api_key, version, client_id, patience) = (DESCRIBE_PRODUCERS, 0, None, ANSWER_PATIENCE);
-            let outgoing = Outgoing { api_key, version, client_id, body, answered: true, patience, completion };
-            session.shared.metrics.upstream(api_key, side);
-            session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
+    let (done, answer) = oneshot::channel();
+    let body = match encoded {
+        Ok(body) => body,
+        Err(_) => {
+            live.gate().not_answered(pid);
+            return shared.stir_gates();
         }
-        Err(error) => completion(Err(Lost::NotSent(error.to_string()))),
-    }
+    };
+    let outgoing = Outgoing {
+        api_key: DESCRIBE_PRODUCERS,
+        version: 0,
+        client_id: None,
+        body,
+        answered: true,
+        patience: ANSWER_PATIENCE,
+        completion: Box::new(move |outcome: Result<Bytes, Lost>| drop(done.send(outcome))),
+    };
+    session.shared.metrics.upstream(DESCRIBE_PRODUCERS, side);
+    session.pool.borrow_mut().send(side, Node::Id(node), Lane::Ordinary, outgoing);
+    // A task of its own: all connections of this producer wait for the answer, whatever becomes of this one.
+    tokio::task::spawn_local(async move {
+        let answer = tokio::time::timeout(shared.config.timeouts.straggling_part, answer).await;
+        let answer = answer.ok().and_then(Result::ok).and_then(Result::ok);
+        match answer.and_then(|body| last_of(pid.upstream(seals), index, body)) {
+            Some(last) => live.gate().known(pid, last, clock::now_ms()),
+            None => {
+                live.gate().not_answered(pid);
+                shared.refresh(side);
+            }
+        }
+        shared.stir_gates();
+    });
+}
+
+/// The last batch of a producer by a DescribeProducers answer, if it has any; `None`: the answer does not say.
+fn last_of(native: i64, index: i32, body: Bytes) -> Option<Option<Sealed>> {
+    let ResponseKind::DescribeProducers(answer) = decode::response(DESCRIBE_PRODUCERS, 0, body).ok()? else {
+        return None;
+    };
+    let mut partitions = answer.topics.iter().flat_map(|t| &t.partitions);
+    let partition = partitions.find(|p| p.partition_index == index && p.error_code == code::NONE)?;
+    let found = partition.active_producers.iter().find(|p| p.producer_id.0 == native && p.last_sequence >= 0);
+    Some(found.map(|p| Sealed { epoch: i16::try_from(p.producer_epoch).unwrap_or(-1), last_sequence: p.last_sequence }))
 }
 
 const DESCRIBE_PRODUCERS: i16 = 61;

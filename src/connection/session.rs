@@ -10,9 +10,10 @@ use std::time::Duration;
 use kafka_protocol::messages::RequestKind;
 use tokio::time::Instant;
 
-use super::order::Order;
+use super::order::Order as GroupOrder;
 use crate::api::Context;
 use crate::clock;
+use crate::producers::Order;
 use crate::routing::Shared;
 use crate::upstream::Pool;
 use crate::upstream::connection::{ANSWER_PATIENCE, Limits};
@@ -23,9 +24,11 @@ pub struct Session {
     pub nodes: Arc<Nodes>,
     pub peer: SocketAddr,
     pub client: u64,
+    /// Of what it has produced.
+    pub order: RefCell<Order>,
     pub pool: RefCell<Pool>,
     pub fetch: super::fetch::Standing,
-    pub order: Rc<Order>,
+    pub group_order: Rc<GroupOrder>,
     /// How long a member's JoinGroup and SyncGroup may take: as it says itself in the first.
     rebalance_patience: Cell<Duration>,
     /// Set when an outcome was lost: the client has to find out by a closed connection, as a broker would have it.
@@ -39,8 +42,8 @@ impl Session {
         let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config), turn));
         let rebalance_patience = Cell::new(ANSWER_PATIENCE);
         let fetch = super::fetch::Standing::new(&shared);
-        let (order, broken) = (Default::default(), Cell::new(false));
-        Rc::new(Self { shared, nodes, peer, client, pool, fetch, order, rebalance_patience, broken })
+        let (order, group_order, broken) = (RefCell::default(), Rc::default(), Cell::new(false));
+        Rc::new(Self { shared, nodes, peer, client, order, pool, fetch, group_order, rebalance_patience, broken })
     }
 
     /// The snapshots of this moment.

@@ -55,7 +55,7 @@ impl Metrics {
         let outcome = match verdict {
             Verdict::Forward => GateOutcome::Passed,
             Verdict::Acknowledge(_) => GateOutcome::Duplicate,
-            Verdict::Wait => return,
+            Verdict::Wait | Verdict::Later => return,
             Verdict::Ask => GateOutcome::Unknown,
             Verdict::Refuse(code::INVALID_PRODUCER_EPOCH) => GateOutcome::Fenced,
             Verdict::Refuse(_) => GateOutcome::Gap,

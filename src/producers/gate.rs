@@ -2,7 +2,8 @@
 //!
 //! After a seal the new side has never seen a producer's PID and would take any first sequence: a retry of what the old
 //! side has already would be stored twice, and a gap would turn into reordering. So the gate knows what the old side had,
-//! lets the next sequence through alone, and steps aside for a PID once the new side has acknowledged its head.
+//! lets the next sequence through alone, and steps aside for a PID once the new side has acknowledged its head. What the
+//! same client has sent behind a refused head is not its business: see `order`.
 //! `model/` in the design searches these rules exhaustively (`judge`, `reply`, `close_client`).
 
 use std::collections::{HashMap, VecDeque};
@@ -17,9 +18,11 @@ pub const MEMORY_MS: i64 = 10 * 60 * 1000;
 const REMEMBERED: usize = 5;
 /// Producers per partition beyond which those that were quiet for `MEMORY_MS` are forgotten.
 const MANY: usize = 10_000;
-
-/// A client connection, for what is "refused on this connection".
-pub type ClientId = u64;
+/// So far behind the open side's last sequence nothing is a retry of what the sealed side has: five batches are far less,
+/// and half the circle, where "before" turns into "behind", is far more.
+pub const FAR: i32 = 1 << 20;
+/// A broker forgets a producer that writes nothing for a day (`producer.id.expiration.ms`).
+const FORGOTTEN_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The last of a producer's batches that the sealed side has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +38,10 @@ pub enum Verdict {
     Acknowledge(Option<VOffset>),
     /// Something of this producer is on its way: judge again when the gate has changed.
     Wait,
-    /// It looks like a gap: ask the open side whether it knows the producer, tell `known`, judge again.
+    /// What it is depends on what the open side knows of the producer: ask, tell `known`, judge again.
     Ask,
+    /// The open side could not be asked: the client comes back with it, and then it is asked again.
+    Later,
     Refuse(i16),
 }
 
@@ -56,28 +61,32 @@ struct Batch {
     offset: VOffset,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Refused {
-    client: ClientId,
-    epoch: i16,
-    first: i32,
-    error: i16,
+/// Whether the open side knows a producer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Question {
+    #[default]
+    Open,
+    Asked,
+    /// It does not.
+    Unknown,
+    /// Nobody answered.
+    Failed,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Producer {
     sealed: Option<Sealed>,
     sealed_at_ms: i64,
+    /// The entry is an earlier process's: how far the producer has come since then the open side must say first.
+    restored: bool,
+    /// What `sealed` was before the producer went far beyond it: no journal brings it back.
+    lapsed: Option<Sealed>,
     /// The open side knows the PID and checks its sequences itself.
     opened: bool,
     /// What must come first: (epoch, sequence).
     expect: Option<(i16, i32)>,
     in_flight: u32,
-    /// The head that failed last, and where: what the same connection sent behind it fails likewise.
-    refused: Option<Refused>,
-    /// The open side is being asked whether it knows the PID; it was asked and does not.
-    asking: bool,
-    unknown: bool,
+    question: Question,
     /// Own observations, newest last.
     recent: VecDeque<Batch>,
     /// (epoch, last sequence) acknowledged through us.
@@ -100,6 +109,8 @@ pub struct Gate {
     producers: HashMap<VirtualPid, Producer>,
     /// Seals that this partition has passed; with none the gate only watches.
     seals: u32,
+    /// So many producers are looked at for quiet ones.
+    crowded: usize,
 }
 
 impl Gate {
@@ -107,17 +118,19 @@ impl Gate {
         self.seals
     }
 
-    pub fn judge(&self, stamp: &Stamp, client: ClientId, now_ms: i64) -> Verdict {
-        let Some(producer) = self.producers.get(&stamp.pid) else { return Verdict::Forward };
-        if let Some(error) = producer.refused.and_then(|r| r.reaches(stamp, client)) {
-            return Verdict::Refuse(error);
-        }
+    pub fn judge(&self, stamp: &Stamp, now_ms: i64) -> Verdict {
         if self.seals == 0 {
             return Verdict::Forward;
         }
+        let Some(producer) = self.producers.get(&stamp.pid) else { return Verdict::Forward };
         if let Some(sealed) = producer.sealed {
             if sealed.epoch == stamp.epoch && stamp::at_or_before(stamp.last, sealed.last_sequence) {
-                return Verdict::Acknowledge(producer.offset_of(stamp));
+                return match producer.question {
+                    Question::Open if producer.restored => Verdict::Ask,
+                    Question::Failed if producer.restored => Verdict::Later,
+                    Question::Asked if producer.restored => Verdict::Wait,
+                    _ => Verdict::Acknowledge(producer.offset_of(stamp)),
+                };
             }
             if stamp.epoch < sealed.epoch {
                 return Verdict::Refuse(code::INVALID_PRODUCER_EPOCH);
@@ -132,17 +145,18 @@ impl Gate {
         if head {
             return Verdict::Forward;
         }
-        if producer.in_flight > 0 || producer.asking {
+        if producer.in_flight > 0 || producer.question == Question::Asked {
             return Verdict::Wait;
         }
         if now_ms.saturating_sub(producer.sealed_at_ms) > MEMORY_MS {
             return Verdict::Forward;
         }
-        if !producer.unknown {
-            return Verdict::Ask;
+        match producer.question {
+            Question::Open | Question::Asked => Verdict::Ask,
+            Question::Failed => Verdict::Later,
+            // What the sealed side would have said.
+            Question::Unknown => Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE_NUMBER),
         }
-        // What the sealed side would have said.
-        Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE_NUMBER)
     }
 
     /// The batch is on its way to the open side.
@@ -152,7 +166,6 @@ impl Gate {
         let producer = self.producers.entry(stamp.pid).or_default();
         producer.touched_ms = now_ms;
         producer.in_flight += 1;
-        producer.refused = None;
         if seals > 0 && !producer.opened {
             // One at a time, also for a producer that no table knows, until the new side has acknowledged the head.
             producer.expect = Some((stamp.epoch, stamp.first));
@@ -163,49 +176,75 @@ impl Gate {
     }
 
     /// Its outcome. True if somebody may be waiting for it.
-    pub fn answered(&mut self, stamp: &Stamp, client: ClientId, outcome: Outcome, now_ms: i64) -> bool {
+    pub fn answered(&mut self, stamp: &Stamp, outcome: Outcome, now_ms: i64) -> bool {
         let seals = self.seals;
         let Some(producer) = self.producers.get_mut(&stamp.pid) else { return false };
         producer.in_flight = producer.in_flight.saturating_sub(1);
         producer.touched_ms = now_ms;
+        // Nobody waits for a producer that the open side knows.
+        let waited_for = seals > 0 && !producer.opened;
         match outcome {
             Outcome::Appended(offset) => {
                 producer.opened |= seals > 0;
-                producer.refused = None;
                 producer.observe(stamp, offset);
+                if seals > 0 {
+                    producer.has_come_to(stamp.epoch, stamp.last);
+                }
             }
-            Outcome::Refused(error) if !producer.opened && seals > 0 => {
-                producer.refused = Some(Refused { client, epoch: stamp.epoch, first: stamp.first, error });
-                producer.unknown = false;
-            }
-            Outcome::Refused(_) | Outcome::Lost => producer.unknown = false,
+            Outcome::Refused(_) | Outcome::Lost => producer.forget_answer(),
         }
-        seals > 0
+        waited_for
     }
 
-    /// A refusal of ours, before anything was sent: what comes behind it on this connection fails likewise, or a broker
-    /// that does not know the producer would take it out of order.
-    pub fn refused(&mut self, stamp: &Stamp, client: ClientId, error: i16, now_ms: i64) {
-        let producer = self.producers.entry(stamp.pid).or_default();
-        producer.touched_ms = now_ms;
-        producer.unknown = false;
-        if error == code::NOT_LEADER_OR_FOLLOWER && producer.refused.is_none() {
-            producer.refused = Some(Refused { client, epoch: stamp.epoch, first: stamp.first, error });
-        }
+    /// Whether this producer's place behind the seal is still to be decided: what comes behind a refused head then must
+    /// not reach a side that would take any first sequence.
+    pub fn awaits_head(&self, pid: VirtualPid) -> bool {
+        self.seals > 0 && self.producers.get(&pid).is_none_or(|p| !p.opened)
     }
 
-    /// The open side is asked for the PID (DescribeProducers), and what it said.
+    /// The open side is asked for the PID (DescribeProducers).
     pub fn asks(&mut self, pid: VirtualPid) {
         if let Some(producer) = self.producers.get_mut(&pid) {
-            producer.asking = true;
+            producer.question = Question::Asked;
         }
     }
 
-    pub fn known(&mut self, pid: VirtualPid, known: bool) {
+    /// What it said: the producer's last batch there, or that it has none.
+    pub fn known(&mut self, pid: VirtualPid, last: Option<Sealed>, now_ms: i64) {
+        let Some(producer) = self.asked(pid) else { return };
+        producer.restored = false;
+        match last {
+            Some(last) => {
+                producer.question = Question::Open;
+                producer.opened = true;
+                producer.has_come_to(last.epoch, last.last_sequence);
+            }
+            None => {
+                producer.question = Question::Unknown;
+                // It may have come far and been forgotten since: as on one cluster, nothing is remembered of it then.
+                if now_ms.saturating_sub(producer.sealed_at_ms) > FORGOTTEN_MS {
+                    producer.lapse();
+                }
+            }
+        }
+    }
+
+    /// The question got no answer.
+    pub fn not_answered(&mut self, pid: VirtualPid) {
+        if let Some(producer) = self.asked(pid) {
+            producer.question = Question::Failed;
+        }
+    }
+
+    /// An answer that comes after the next seal is another side's.
+    fn asked(&mut self, pid: VirtualPid) -> Option<&mut Producer> {
+        self.producers.get_mut(&pid).filter(|p| p.question == Question::Asked)
+    }
+
+    /// A batch was refused by what the open side said, or because it said nothing: the next one asks again.
+    pub fn refused(&mut self, pid: VirtualPid) {
         if let Some(producer) = self.producers.get_mut(&pid) {
-            producer.asking = false;
-            producer.opened |= known;
-            producer.unknown = !known;
+            producer.forget_answer();
         }
     }
 
@@ -225,8 +264,17 @@ impl Gate {
         })
     }
 
-    /// The partition has passed a seal (or is restored from the journal): `table` is laid over what earlier seals left.
+    /// The partition has passed a seal: `table` is laid over what earlier seals left.
     pub fn seal(&mut self, seals: u32, table: impl IntoIterator<Item = (Recent, i64)>) {
+        self.lay(seals, table, false);
+    }
+
+    /// The same by a journal, in a new process.
+    pub fn restore(&mut self, seals: u32, table: impl IntoIterator<Item = (Recent, i64)>) {
+        self.lay(seals, table, true);
+    }
+
+    fn lay(&mut self, seals: u32, table: impl IntoIterator<Item = (Recent, i64)>, restored: bool) {
         self.seals = seals;
         for producer in self.producers.values_mut() {
             // A head that was refused before the seal is still awaited after it.
@@ -234,11 +282,16 @@ impl Gate {
                 producer.expect = None;
             }
             producer.opened = false;
-            producer.unknown = false;
+            producer.question = Question::Open;
         }
         for (recent, sealed_at_ms) in table {
             let producer = self.producers.entry(recent.pid).or_default();
-            producer.sealed = Some(Sealed { epoch: recent.epoch, last_sequence: recent.last_sequence });
+            let sealed = Sealed { epoch: recent.epoch, last_sequence: recent.last_sequence };
+            if producer.lapsed == Some(sealed) {
+                continue;
+            }
+            producer.restored = restored || producer.restored && producer.sealed == Some(sealed);
+            producer.sealed = Some(sealed);
             producer.sealed_at_ms = sealed_at_ms;
             producer.expect = Some((recent.epoch, stamp::after(recent.last_sequence)));
             producer.touched_ms = producer.touched_ms.max(recent.at_ms);
@@ -253,22 +306,33 @@ impl Gate {
 
     /// A million producers that came and went must not stay. What a seal took along stays as long as it may matter.
     fn forget_quiet(&mut self, now_ms: i64) {
-        if self.producers.len() < MANY || self.producers.len().count_ones() != 1 {
+        if self.producers.len() < self.crowded.max(MANY) {
             return;
         }
         self.producers.retain(|_, p| p.in_flight > 0 || now_ms.saturating_sub(p.touched_ms) <= MEMORY_MS);
-    }
-}
-
-impl Refused {
-    /// The code for a batch that the same connection sent behind this one.
-    fn reaches(&self, stamp: &Stamp, client: ClientId) -> Option<i16> {
-        let behind = stamp.first != self.first && stamp::at_or_before(self.first, stamp.first);
-        (self.client == client && self.epoch == stamp.epoch && behind).then_some(self.error)
+        self.crowded = self.producers.len().saturating_mul(2);
     }
 }
 
 impl Producer {
+    /// The open side has this batch. Far enough behind the seal the comparison with what was sealed must end: sequences go
+    /// round, and half a circle later every new one would look like an old one.
+    fn has_come_to(&mut self, epoch: i16, last: i32) {
+        if self.sealed.is_some_and(|s| s.epoch == epoch && stamp::distance(s.last_sequence, last) >= FAR) {
+            self.lapse();
+        }
+    }
+
+    fn lapse(&mut self) {
+        self.lapsed = self.sealed.take().or(self.lapsed);
+    }
+
+    fn forget_answer(&mut self) {
+        if matches!(self.question, Question::Unknown | Question::Failed) {
+            self.question = Question::Open;
+        }
+    }
+
     fn observe(&mut self, stamp: &Stamp, offset: Option<VOffset>) {
         let newer = self.acknowledged.is_none_or(|a| {
             stamp.epoch > a.epoch || stamp.epoch == a.epoch && stamp::at_or_before(a.last_sequence, stamp.last)

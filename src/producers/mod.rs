@@ -1,8 +1,10 @@
-//! 10. Who writes: what a produced batch says of its producer, and the sequence gate behind every seal.
+//! 10. Who writes: what a produced batch says of its producer, the order of one client's batches, the gate behind a seal.
 
 pub mod gate;
+pub mod order;
 pub mod stamp;
 pub mod unknown;
 
 pub use gate::{Gate, Outcome, Sealed, Verdict};
+pub use order::Order;
 pub use stamp::Stamp;

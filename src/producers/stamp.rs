@@ -29,7 +29,12 @@ pub fn after(last: i32) -> i32 {
     last.wrapping_add(1) & i32::MAX
 }
 
+/// How far `to` lies behind `from`, going forward.
+pub fn distance(from: i32, to: i32) -> i32 {
+    to.wrapping_sub(from) & i32::MAX
+}
+
 /// `a` lies at or before `b`: less than half of the circle away.
 pub fn at_or_before(a: i32, b: i32) -> bool {
-    b.wrapping_sub(a) & i32::MAX < 1 << 30
+    distance(a, b) < 1 << 30
 }

@@ -149,6 +149,13 @@ impl Partitions {
         self.topics.get(topic)?.get(usize::try_from(partition).ok()?)
     }
 
+    /// Lost batches that can no longer land are forgotten.
+    pub fn forget_lost(&self, now_ms: i64, settle: Duration) {
+        for state in self.topics.values().flat_map(|states| states.iter()) {
+            state.live.unknowns().expire(now_ms, settle);
+        }
+    }
+
     /// The same snapshot with some partitions of a topic replaced.
     pub fn alter(&mut self, topic: &str, change: impl FnMut(usize, &mut PartitionState)) {
         let mut change = change;

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::in_flight::InFlight;
+use super::in_flight::{InFlight, ReadAhead};
 use super::partitions::Partitions;
 use crate::config::Config;
 use crate::control::protocol::Truncated;
@@ -253,34 +253,6 @@ impl Sought {
         }
         sought.insert(key, (now, generation));
         Awaited::Asked
-    }
-}
-
-/// Bytes that were read for consumers before they asked, for all connections together (`limits.read_ahead_bytes`).
-#[derive(Debug)]
-pub struct ReadAhead {
-    bytes: AtomicUsize,
-    limit: usize,
-    pub per_connection: usize,
-}
-
-impl ReadAhead {
-    pub fn new(limit: usize, per_connection: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), limit, per_connection }
-    }
-
-    /// False if there is no room: nothing was taken then.
-    pub fn take(&self, bytes: usize) -> bool {
-        let fits = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
-    }
-
-    pub fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.bytes.load(Ordering::Relaxed))
     }
 }
 

@@ -74,7 +74,7 @@ fn first_state(default_side: Side, history: Option<&PartitionHistory>, unsettled
     let map = history.map_or_else(|| SpliceMap::whole(default_side), |h| h.map.clone());
     if let Some(history) = history {
         live.show(map.tail_start());
-        live.gate().seal(map.seals(), table(history));
+        live.gate().restore(map.seals(), table(history));
     }
     PartitionState { map, held: false, live }
 }

@@ -16,6 +16,9 @@ use crate::routing::shared::HoldDeadline;
 /// Asks a worker to acknowledge the snapshots of now.
 pub type Sync = mpsc::UnboundedSender<oneshot::Sender<()>>;
 
+/// The code of a refusal because of the hold's deadline.
+pub const TOO_LONG: &str = "hold_too_long";
+
 /// A hold under way: until when, and who made it so short.
 pub struct Hold<'a> {
     shared: &'a Shared,
@@ -70,7 +73,7 @@ impl<'a> Hold<'a> {
     pub fn too_long(&self) -> Refusal {
         let held = self.since.elapsed().as_millis();
         let message = format!("produce was held for {held} ms, no longer was allowed by {}", self.deadline.client);
-        refuse("hold_too_long", message, "nothing was changed; look at both clusters' latency, then try again")
+        refuse(TOO_LONG, message, "nothing was changed; look at both clusters' latency, then try again")
     }
 
     pub fn held_ms(&self) -> u64 {

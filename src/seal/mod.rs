@@ -1,13 +1,14 @@
 //! The seal (DESIGN.md section 4): hold, settle, read the end, persist, release. What goes wrong before the commit is
 //! undone; what may have been committed ends the process, and the journal decides.
 //!
-//! `reading` judges what was read (pure); `hold` begins and ends a hold; `settle` waits for outcomes; `run` is the whole
-//! act in its order. The exhaustive model of the design is the authority on that order.
+//! `reading` judges what was read (pure); `hold` begins and ends a hold; `settle` waits for outcomes; `sides` asks the
+//! clusters; `run` is the whole act in its order. The exhaustive model of the design is the authority on that order.
 
 pub mod hold;
 pub mod reading;
 pub mod run;
 pub mod settle;
+pub mod sides;
 
 pub use run::{Sealed, run};
 

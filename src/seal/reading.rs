@@ -6,6 +6,7 @@ use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
 use crate::offsets::SpliceMap;
 use crate::producers::gate::{MEMORY_MS, Recent};
 use crate::store::SealedProducer;
+use crate::upstream::ask::ProducerState;
 
 /// One partition between two equal looks at its end.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub struct Reading {
     /// New side: log end and high watermark.
     pub other_end: NOffset,
     pub other_high_watermark: NOffset,
-    /// Old side's producers: (native PID, epoch, last sequence, last timestamp).
-    pub producers: Vec<(i64, i16, i32, i64)>,
+    /// Old side's producers.
+    pub producers: Vec<ProducerState>,
 }
 
 /// What the reading is held against.
@@ -41,11 +42,40 @@ pub enum Judged {
     /// Not still yet: read again.
     Again(&'static str),
     /// Will not change by waiting.
-    Refused(String),
+    Refused(Guard),
+}
+
+/// Why this partition must not be sealed now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Guard {
+    pub code: &'static str,
+    pub message: String,
+    pub hint: &'static str,
+}
+
+impl Guard {
+    fn foreign_writer(message: String) -> Judged {
+        let hint = "find out who writes there, empty the target topic and prepare again, or abort";
+        Judged::Refused(Self { code: "foreign_writer", message, hint })
+    }
+
+    /// No transaction comes through the proxy yet.
+    fn open_transaction(partition: &TopicPartition, old: Side, open: &ProducerState) -> Judged {
+        let message = format!(
+            "{partition} on the {old} has an open transaction of producer id {}, from offset {} on: its client does not \
+             come through the proxy, and readers of committed records would stand before it",
+            open.producer_id, open.current_txn_start_offset
+        );
+        let hint = "stop that client, or abort the transaction (`kafka-transactions.sh abort`), then try again";
+        Judged::Refused(Self { code: "open_transaction", message, hint })
+    }
 }
 
 pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged {
     let partition = &reading.partition;
+    if let Some(open) = reading.producers.iter().find(|p| p.current_txn_start_offset >= 0) {
+        return Guard::open_transaction(partition, to.other(), open);
+    }
     if reading.end != reading.end_again {
         return Judged::Again("the old side still grows");
     }
@@ -56,7 +86,7 @@ pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged 
         return Judged::Again("the old side's leader has less than was acknowledged");
     }
     if reading.other_end != known.other_end {
-        return Judged::Refused(format!(
+        return Guard::foreign_writer(format!(
             "{partition} on the {to} ends at {}, it should end at {}: somebody else writes to it",
             reading.other_end, known.other_end
         ));
@@ -65,7 +95,7 @@ pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged 
         return Judged::Again("the new side's replicas have not caught up");
     }
     match known.map.sealed(reading.end, reading.end_epoch, (to, reading.other_end)) {
-        Err(error) => Judged::Refused(format!("{partition}: {error}")),
+        Err(error) => Guard::foreign_writer(format!("{partition}: {error}")),
         Ok(map) => {
             let producers = producers(reading, known, now_ms);
             Judged::Sealed { map, end: reading.end, next: reading.other_end, producers }
@@ -76,17 +106,17 @@ pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged 
 /// What DescribeProducers says, merged with what was acknowledged through us in the last ten minutes.
 fn producers(reading: &Reading, known: &Known, now_ms: i64) -> Vec<SealedProducer> {
     let mut table: HashMap<VirtualPid, SealedProducer> = HashMap::new();
-    for (native, epoch, last_sequence, timestamp) in &reading.producers {
+    for producer in &reading.producers {
         // Those of another generation of ids did not come through this part of the log.
-        let Some(pid) = VirtualPid::from_upstream(*native, known.map.seals()) else { continue };
-        if *last_sequence < 0 {
+        let Some(pid) = VirtualPid::from_upstream(producer.producer_id, known.map.seals()) else { continue };
+        if producer.last_sequence < 0 {
             continue;
         }
-        let at_ms = if *timestamp > 0 { *timestamp } else { now_ms };
+        let at_ms = if producer.last_timestamp > 0 { producer.last_timestamp } else { now_ms };
         let sealed = SealedProducer {
             pid,
-            epoch: *epoch,
-            last_sequence: *last_sequence,
+            epoch: producer.producer_epoch,
+            last_sequence: producer.last_sequence,
             base_offset: None,
             at_ms: at_ms.min(now_ms),
         };

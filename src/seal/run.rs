@@ -1,21 +1,23 @@
 //! The whole act, in its order.
 #![expect(clippy::disallowed_methods, reason = "io: the seal's clock, and its pauses between two looks")]
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all, try_join3};
+use futures_util::future::{join, join_all};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::hold::{self, Hold, Sync};
-use super::reading::{self, Judged, Known, Reading};
-use super::{refuse, settle};
+use super::reading::{self, Judged, Known, Reading, UNREAD};
+use super::refuse;
+use super::settle::{self, Resend};
+use super::sides::{Seen, Sides};
 use crate::clock;
 use crate::control::protocol::Refusal;
-use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, LATEST, Native, Side, TopicPartition};
+use crate::ids::{Native, Side, TopicPartition};
 use crate::migration::marker;
 use crate::monitor::metrics::HoldOutcome;
 use crate::offsets::SpliceMap;
@@ -25,12 +27,11 @@ use crate::store::identity::Marker;
 use crate::store::{Event, SealDetail, Store, StoreError};
 use crate::upstream::ClusterView;
 use crate::upstream::admin::{Admin, AdminError};
-use crate::upstream::ask;
-use crate::upstream::discovery;
 
-const READ_UNCOMMITTED: i8 = 0;
-/// Between two readings that were not still yet.
+/// Between two tries in the hold: so many short pauses first, then longer ones.
 const PAUSE: Duration = Duration::from_millis(2);
+const SHORT_PAUSES: u32 = 10;
+const LONG_PAUSE: Duration = Duration::from_millis(30);
 
 /// Everything that a seal works with.
 pub struct Act<'a> {
@@ -69,18 +70,29 @@ impl From<Refusal> for Failed {
 pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     let started = Instant::now();
     let lives = lives(act.shared, &act.partitions)?;
-    let old = act.to.other();
     wait_until_settled(act.shared, &lives).await?;
     for admin in act.admins {
         marker::ensure_topic(admin, &act.shared.config.name).await.map_err(|e| unreachable(&e))?;
     }
     // Fresh leaders on both sides, so that the hold does not have to look for them.
-    let views = join(look(&act, old), look(&act, act.to)).await;
-    let views = (views.0?, views.1?);
-    let Act { shared, store, admins, workers, deadlines, migration, partitions, to } = act;
-    let mut hold = Hold::begin(shared, &partitions, deadlines, shared.config.seal.hold_budget);
-    let work = Work { shared, store, admins, migration: &migration, partitions: &partitions, lives: &lives, to };
-    let outcome = work.under(&mut hold, workers, &views).await;
+    let (old, new) = join(look(&act, act.to.other()), look(&act, act.to)).await;
+    let sides = Sides { old: old?, new: new? };
+    let Act { shared, store, workers, deadlines, migration, partitions, to, .. } = act;
+    let budget = shared.config.seal.hold_budget;
+    let work = Work {
+        shared,
+        store,
+        sides: &sides,
+        migration: &migration,
+        partitions: &partitions,
+        lives: &lives,
+        to,
+        waits_for: RefCell::default(),
+        unmarked: Cell::new(false),
+    };
+    work.look_ahead(budget).await?;
+    let mut hold = Hold::begin(shared, &partitions, deadlines, budget);
+    let outcome = work.under(&mut hold, workers).await;
     let hold_ms = hold.held_ms();
     shared.metrics.hold_duration.record(Duration::from_millis(hold_ms).as_secs_f64());
     match outcome {
@@ -92,6 +104,10 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
                     live.gate().seal(map.seals(), track::table(history));
                 }
                 live.unknowns().clear();
+                // Nobody may have read up to the end: all of it is stable, which the reading has proved.
+                if let Some(end) = map.end_of(to.other()) {
+                    live.heard(to.other(), end.0, end.0, UNREAD.0);
+                }
             }
             crate::crash_point!("seal.published");
             hold::release(shared, &maps);
@@ -100,9 +116,18 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
             shared.metrics.seal_duration.record(started.elapsed().as_secs_f64());
             Ok(Sealed { hold_ms, partitions: maps.len() })
         }
-        Err(Failed::Refused(refusal)) => {
+        Err(Failed::Refused(mut refusal)) => {
             hold.undo(&partitions);
             shared.metrics.holds.of(HoldOutcome::Undone).increment(1);
+            let waited_for = work.waits_for.take();
+            if refusal.code == hold::TOO_LONG && !waited_for.is_empty() {
+                refusal.message = format!("{}; it waited for {waited_for}", refusal.message);
+            }
+            if work.unmarked.get() {
+                // Best effort, and in nobody's way any more: a marker of a seal that never was must not be taken for one.
+                // It is not ahead of the journal.
+                drop(join_all(work.marks()).await);
+            }
             Err(Failed::Refused(refusal))
         }
         // What is held stays held until the process ends.
@@ -136,10 +161,9 @@ async fn wait_until_settled(shared: &Shared, lives: &[(TopicPartition, Arc<Live>
     Ok(())
 }
 
-async fn look(act: &Act<'_>, side: Side) -> Result<Arc<ClusterView>, Refusal> {
-    let known = act.shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
-    let seen = discovery::look(&act.admins[side.index()], &known).await;
-    seen.map(Arc::new).map_err(|e| unreachable(&e))
+async fn look<'a>(act: &Act<'a>, side: Side) -> Result<Seen<'a>, Refusal> {
+    let known = act.shared.topology.load().side(side).cloned();
+    Seen::first(&act.admins[side.index()], known).await.map_err(|e| unreachable(&e))
 }
 
 fn unreachable(error: &AdminError) -> Refusal {
@@ -149,35 +173,82 @@ fn unreachable(error: &AdminError) -> Refusal {
 struct Work<'a> {
     shared: &'a Shared,
     store: &'a Arc<Store>,
-    admins: &'a [Rc<Admin>; 2],
+    sides: &'a Sides<'a>,
     migration: &'a str,
     partitions: &'a [TopicPartition],
     lives: &'a [(TopicPartition, Arc<Live>)],
     to: Side,
+    /// For the refusal, if the hold gets too long.
+    waits_for: RefCell<String>,
+    /// A marker may have been written for a seal that is undone.
+    unmarked: Cell<bool>,
 }
 
 type Maps = Vec<(TopicPartition, SpliceMap)>;
-type Views = (Arc<ClusterView>, Arc<ClusterView>);
+type Details = Vec<(SealDetail, SpliceMap)>;
+
+/// A reading that does not do yet.
+enum NotYet {
+    /// The leaders may be other ones.
+    Passing(AdminError),
+    Again(String),
+    Refused(Refusal),
+}
 
 impl Work<'_> {
-    /// Steps 1 to 5. After `Ok` the seal is committed.
-    async fn under(&self, hold: &mut Hold<'_>, workers: &[Sync], views: &Views) -> Result<Maps, Failed> {
-        hold.acknowledged(workers).await?;
-        crate::crash_point!("seal.held");
-        hold.within(self.settle(&views.0)).await??;
-        crate::crash_point!("seal.settled");
-        let details = hold.within(self.read(views)).await??;
-        crate::crash_point!("seal.read");
-        self.persist(hold, details, views).await
+    /// What would refuse the seal anyway is found before anybody is held for it; and every leader is connected then.
+    async fn look_ahead(&self, within: Duration) -> Result<(), Refusal> {
+        let until = Instant::now() + within;
+        loop {
+            match self.read_once().await {
+                Ok(_) | Err(NotYet::Again(_)) => return Ok(()),
+                Err(NotYet::Refused(refusal)) => return Err(refusal),
+                Err(NotYet::Passing(error)) if Instant::now() + LONG_PAUSE > until => return Err(unreachable(&error)),
+                Err(NotYet::Passing(_)) => {
+                    tokio::time::sleep(LONG_PAUSE).await;
+                    self.sides.look_again().await;
+                }
+            }
+        }
     }
 
-    async fn settle(&self, view: &ClusterView) -> Result<(), Refusal> {
-        let old = self.to.other();
-        for (_, live) in self.lives {
+    /// Steps 1 to 5. After `Ok` the seal is committed.
+    async fn under(&self, hold: &mut Hold<'_>, workers: &[Sync]) -> Result<Maps, Failed> {
+        self.waits_for("a worker that has not seen the hold");
+        hold.acknowledged(workers).await?;
+        crate::crash_point!("seal.held");
+        hold.within(self.settle()).await??;
+        crate::crash_point!("seal.settled");
+        let details = hold.within(self.read()).await??;
+        crate::crash_point!("seal.read");
+        self.persist(hold, details).await
+    }
+
+    fn waits_for(&self, what: impl Into<String>) {
+        *self.waits_for.borrow_mut() = what.into();
+    }
+
+    /// Before the next try: short, while it is a matter of a round trip.
+    async fn pause(&self, tries: u32) {
+        tokio::time::sleep(if tries < SHORT_PAUSES { PAUSE } else { LONG_PAUSE }).await;
+    }
+
+    async fn settle(&self) -> Result<(), Refusal> {
+        for (partition, live) in self.lives {
+            self.waits_for(format!("the outcome of produce on its way to {partition}"));
             settle::quiet(live).await;
         }
-        while !settle::resolve(&self.admins[old.index()], view, self.lives, old).await {
-            tokio::time::sleep(PAUSE).await;
+        let config = &self.shared.config.seal;
+        let patience = config.hold_budget / 3;
+        let resend = Resend { old: self.to.other(), settle: config.settle_time, patience };
+        for tries in 0.. {
+            let Err((partition, why)) = settle::resolve(&self.sides.old, self.lives, resend).await else { break };
+            if tries == 0 {
+                tracing::warn!(%partition, side = %resend.old, %why, "a batch whose answer was lost is still unknown");
+            }
+            self.waits_for(format!("a batch for {partition} whose answer was lost: {why}"));
+            self.pause(tries).await;
+            self.sides.old.look_again().await;
         }
         match settle::unsettled(self.lives, clock::now_ms()) {
             None => Ok(()),
@@ -189,53 +260,67 @@ impl Work<'_> {
     }
 
     /// Reads until all is still; the details of every partition, and its new map.
-    async fn read(&self, views: &Views) -> Result<Vec<(SealDetail, SpliceMap)>, Refusal> {
-        let number = self.store.state().intent + 1;
-        let mut reason = "";
+    async fn read(&self) -> Result<Details, Refusal> {
+        self.waits_for("the ends of both sides");
+        let mut tries = 0;
         loop {
-            let readings = match self.look_once(views).await {
-                Ok(readings) => readings,
-                Err(error) if error.is_passing() => {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-                Err(error) => return Err(unreachable(&error)),
-            };
-            let mut done = Vec::with_capacity(readings.len());
-            for (reading, (_, live)) in readings.iter().zip(self.lives) {
-                let known = self.known(reading, live);
-                match reading::judge(reading, &known, self.to, clock::now_ms()) {
-                    Judged::Sealed { map, end, next, producers } => {
-                        let detail = SealDetail {
-                            migration: self.migration.to_owned(),
-                            number,
-                            topic: reading.partition.topic.clone(),
-                            partition: reading.partition.partition,
-                            end,
-                            end_epoch: reading.end_epoch,
-                            next: (self.to, next),
-                            producers,
-                        };
-                        done.push((detail, map));
-                    }
-                    Judged::Again(why) => {
-                        if why != reason {
-                            tracing::debug!(partition = %reading.partition, why, "reading the end again");
-                            reason = why;
-                        }
-                        break;
-                    }
-                    Judged::Refused(why) => {
-                        let hint = "stop who writes there, empty the target topic and prepare again, or abort";
-                        return Err(refuse("foreign_writer", why, hint));
+            match self.read_once().await {
+                Ok(details) => return Ok(details),
+                Err(NotYet::Refused(refusal)) => return Err(refusal),
+                Err(NotYet::Again(why)) => {
+                    self.waits_for(why);
+                    self.pause(tries).await;
+                    // An old leader answers too, for a while.
+                    if tries >= SHORT_PAUSES {
+                        self.sides.look_again().await;
                     }
                 }
+                Err(NotYet::Passing(error)) => {
+                    self.waits_for(error.to_string());
+                    self.pause(tries).await;
+                    self.sides.look_again().await;
+                }
             }
-            if done.len() == self.partitions.len() {
-                return Ok(done);
-            }
-            tokio::time::sleep(PAUSE).await;
+            tries += 1;
         }
+    }
+
+    async fn read_once(&self) -> Result<Details, NotYet> {
+        let patience = self.shared.config.seal.hold_budget / 3;
+        let readings = match timeout(patience, self.sides.read(self.partitions)).await {
+            Ok(Ok(readings)) => readings,
+            Ok(Err(error)) if error.is_passing() => return Err(NotYet::Passing(error)),
+            Ok(Err(error)) => return Err(NotYet::Refused(unreachable(&error))),
+            Err(_) => {
+                let reason = format!("no answer about the ends in {} ms", patience.as_millis());
+                return Err(NotYet::Passing(AdminError::Unreachable { side: self.to.other(), reason }));
+            }
+        };
+        let number = self.store.state().intent + 1;
+        let mut done = Vec::with_capacity(readings.len());
+        for (reading, (_, live)) in readings.iter().zip(self.lives) {
+            let known = self.known(reading, live);
+            match reading::judge(reading, &known, self.to, clock::now_ms()) {
+                Judged::Sealed { map, end, next, producers } => {
+                    let detail = SealDetail {
+                        migration: self.migration.to_owned(),
+                        number,
+                        topic: reading.partition.topic.clone(),
+                        partition: reading.partition.partition,
+                        end,
+                        end_epoch: reading.end_epoch,
+                        next: (self.to, next),
+                        producers,
+                    };
+                    done.push((detail, map));
+                }
+                Judged::Again(why) => return Err(NotYet::Again(format!("{}: {why}", reading.partition))),
+                Judged::Refused(guard) => {
+                    return Err(NotYet::Refused(refuse(guard.code, guard.message, guard.hint)));
+                }
+            }
+        }
+        Ok(done)
     }
 
     fn known(&self, reading: &Reading, live: &Live) -> Known {
@@ -248,65 +333,8 @@ impl Work<'_> {
         Known { map, visible: live.visible().0, other_end, recent }
     }
 
-    /// One look at both sides: ends, producers, ends again.
-    async fn look_once(&self, (old_view, new_view): &Views) -> Result<Vec<Reading>, AdminError> {
-        let (old, new) = (&self.admins[self.to.other().index()], &self.admins[self.to.index()]);
-        let all = self.partitions;
-        let leo = |admin, view| ask::list_offsets(admin, view, all, LATEST, DEBUGGING_CONSUMER, READ_UNCOMMITTED);
-        let hw = |admin, view| ask::list_offsets(admin, view, all, LATEST, CONSUMER, READ_UNCOMMITTED);
-        let before = leo(old, old_view);
-        let other = try_join3(before, leo(new, new_view), hw(new, new_view)).await?;
-        let (ends, other_ends, other_hws) = other;
-        let producers = ask::describe_producers(old, old_view, all).await?;
-        let (ends_again, hws) = join(leo(old, old_view), hw(old, old_view)).await;
-        let (ends_again, hws) = (ends_again?, hws?);
-        let at = |found: &HashMap<TopicPartition, Result<ask::LogOffset, i16>>, tp: &TopicPartition| match found.get(tp)
-        {
-            Some(Ok(found)) => Ok((Native(found.offset), found.leader_epoch)),
-            Some(Err(code)) => Err((*code, tp.clone())),
-            None => Err((crate::error::code::LEADER_NOT_AVAILABLE, tp.clone())),
-        };
-        let refused = |side: Side| {
-            move |(code, tp): (i16, TopicPartition)| AdminError::Refused {
-                side,
-                what: format!("ListOffsets of {tp}"),
-                code,
-            }
-        };
-        let (old_side, new_side) = (self.to.other(), self.to);
-        let mut readings = Vec::with_capacity(all.len());
-        for tp in all {
-            let (end, end_epoch) = at(&ends, tp).map_err(refused(old_side))?;
-            let found = match producers.get(tp) {
-                Some(Ok(found)) => found.as_slice(),
-                Some(Err(code)) => {
-                    let what = format!("DescribeProducers of {tp}");
-                    return Err(AdminError::Refused { side: old_side, what, code: *code });
-                }
-                None => &[],
-            };
-            let of = |p: &ask::ProducerState| (p.producer_id, p.producer_epoch, p.last_sequence, p.last_timestamp);
-            readings.push(Reading {
-                partition: tp.clone(),
-                end,
-                end_again: at(&ends_again, tp).map_err(refused(old_side))?.0,
-                end_epoch,
-                high_watermark: at(&hws, tp).map_err(refused(old_side))?.0,
-                other_end: at(&other_ends, tp).map_err(refused(new_side))?.0,
-                other_high_watermark: at(&other_hws, tp).map_err(refused(new_side))?.0,
-                producers: found.iter().map(of).collect(),
-            });
-        }
-        Ok(readings)
-    }
-
     /// Intent, markers, commit. From the commit on there is no way back.
-    async fn persist(
-        &self,
-        hold: &mut Hold<'_>,
-        details: Vec<(SealDetail, SpliceMap)>,
-        views: &Views,
-    ) -> Result<Maps, Failed> {
+    async fn persist(&self, hold: &mut Hold<'_>, details: Details) -> Result<Maps, Failed> {
         let number = self.store.state().intent + 1;
         let intent = Event::SealIntent { migration: self.migration.to_owned(), number, to: self.to };
         let (details, maps): (Vec<SealDetail>, Vec<SpliceMap>) = details.into_iter().unzip();
@@ -314,11 +342,11 @@ impl Work<'_> {
         events.extend(details.into_iter().map(Event::SealDetail));
         self.append(events).await?;
         crate::crash_point!("seal.intent");
-        if let Err(refusal) = self.mark(hold, views).await {
+        self.waits_for("the markers on both clusters");
+        if let Err(refusal) = self.mark(hold).await {
+            self.unmarked.set(true);
             let why = refusal.message.clone();
             self.append(vec![Event::SealUndone { migration: self.migration.to_owned(), number, why }]).await?;
-            // Best effort: a marker of a seal that never was must not be taken for one. It is not ahead of the journal.
-            drop(join_all(self.marks(views)).await);
             return Err(Failed::Refused(refusal));
         }
         crate::crash_point!("seal.before-commit");
@@ -340,22 +368,22 @@ impl Work<'_> {
         }
     }
 
-    fn marks<'b>(&'b self, views: &'b Views) -> Vec<impl Future<Output = Result<(), AdminError>> + 'b> {
+    fn marks(&self) -> Vec<impl Future<Output = Result<(), AdminError>> + '_> {
         let name = &self.shared.config.name;
         let mark = Marker::of(&self.store.state());
-        let of = |side: Side| if side == self.to { &views.1 } else { &views.0 };
         let one = |side: Side| {
             let mark = mark.clone();
+            let seen = self.sides.of(side);
             async move {
-                marker::write_through(&self.admins[side.index()], ClusterView::clone(of(side)), name, mark.as_ref())
-                    .await
+                let view = ClusterView::clone(&seen.view());
+                marker::write_through(seen.admin, view, name, mark.as_ref()).await
             }
         };
         Side::BOTH.into_iter().map(one).collect()
     }
 
-    async fn mark(&self, hold: &mut Hold<'_>, views: &Views) -> Result<(), Refusal> {
-        let mut marks = self.marks(views).into_iter();
+    async fn mark(&self, hold: &mut Hold<'_>) -> Result<(), Refusal> {
+        let mut marks = self.marks().into_iter();
         let (first, second) = (marks.next(), marks.next());
         let both = async {
             if let (Some(first), Some(second)) = (first, second) {

@@ -2,14 +2,19 @@
 //! knows it or takes it, and either way nothing of it can come later.
 #![allow(clippy::disallowed_methods, reason = "io: waits for outcomes")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::error::{code, is_retriable};
-use crate::ids::{Side, TopicPartition};
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::sides::Seen;
+use crate::clock;
+use crate::error::{code, is_definite};
+use crate::ids::{Side, TopicPartition, VirtualPid};
 use crate::producers::unknown::Unknown;
 use crate::routing::Live;
-use crate::upstream::ClusterView;
-use crate::upstream::admin::Admin;
 use crate::upstream::ask;
 
 /// Until nothing is on its way to the partition any more.
@@ -26,36 +31,65 @@ pub async fn quiet(live: &Live) {
     }
 }
 
-/// Sends what is unknown on the old side again, per producer in order; true if all of it has its outcome now.
-pub async fn resolve(admin: &Admin, view: &ClusterView, lives: &[(TopicPartition, Arc<Live>)], old: Side) -> bool {
-    let mut all = true;
-    for (partition, live) in lives {
-        let unknown: Vec<Unknown> = live.unknowns().list().into_iter().filter(|b| b.side == old).collect();
-        for batch in unknown {
-            let answer = ask::produce_raw(admin, view, partition, batch.acks, batch.records.clone()).await;
-            match answer {
-                Ok(answer) if !is_retriable(answer.error_code) => {
-                    let error = match answer.error_code {
-                        code::NONE => "stored, now or before".to_owned(),
-                        error => crate::error::code_name(error),
-                    };
-                    tracing::info!(%partition, side = %old, sequence = batch.stamp.first, outcome = %error,
-                        "a batch whose answer was lost has its outcome");
-                    live.unknowns().resolved(&batch.stamp);
-                }
-                Ok(answer) => {
-                    let error = crate::error::code_name(answer.error_code);
-                    tracing::warn!(%partition, side = %old, %error, "a batch whose answer was lost is still unknown");
-                    all = false;
-                }
-                Err(error) => {
-                    tracing::warn!(%partition, side = %old, %error, "a batch whose answer was lost is still unknown");
-                    all = false;
-                }
-            }
+/// How lost batches are sent again.
+#[derive(Clone, Copy)]
+pub struct Resend {
+    pub old: Side,
+    /// What was lost longer ago will not land any more, and must not be made to.
+    pub settle: Duration,
+    /// For one answer.
+    pub patience: Duration,
+}
+
+/// Sends what is unknown on the old side again; `Err`: what has no outcome yet, and why.
+pub async fn resolve(
+    seen: &Seen<'_>,
+    lives: &[(TopicPartition, Arc<Live>)],
+    resend: Resend,
+) -> Result<(), (TopicPartition, String)> {
+    let each = lives.iter().map(|(partition, live)| resolve_one(seen, partition, live, resend));
+    join_all(each).await.into_iter().collect()
+}
+
+/// One partition's, per producer in order: what comes behind a batch without an outcome waits for it, or a leader that does
+/// not know the producer would take the later one as its first.
+async fn resolve_one(
+    seen: &Seen<'_>,
+    partition: &TopicPartition,
+    live: &Live,
+    resend: Resend,
+) -> Result<(), (TopicPartition, String)> {
+    let Resend { old, settle, patience } = resend;
+    let mut stuck: HashSet<VirtualPid> = HashSet::new();
+    let mut failed = Ok(());
+    let list = live.unknowns().list(clock::now_ms(), settle);
+    for Unknown { stamp, acks, records, .. } in list.into_iter().filter(|b| b.side == old) {
+        if stuck.contains(&stamp.pid) {
+            continue;
         }
+        live.unknowns().sent_again(&stamp, clock::now_ms());
+        let view = seen.view();
+        let answer = timeout(patience, ask::produce_raw(seen.admin, &view, partition, acks, records)).await;
+        let why = match answer {
+            Ok(Ok(answer)) if is_definite(answer.error_code) => {
+                let outcome = match answer.error_code {
+                    code::NONE => "stored, now or before".to_owned(),
+                    error => crate::error::code_name(error),
+                };
+                tracing::info!(%partition, side = %old, sequence = stamp.first, %outcome,
+                    "a batch whose answer was lost has its outcome");
+                live.unknowns().resolved(&stamp);
+                continue;
+            }
+            Ok(Ok(answer)) => crate::error::code_name(answer.error_code),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer in {} ms", patience.as_millis()),
+        };
+        tracing::debug!(%partition, side = %old, sequence = stamp.first, %why, "a batch is still without an outcome");
+        stuck.insert(stamp.pid);
+        failed = Err((partition.clone(), why));
     }
-    all
+    failed
 }
 
 /// Milliseconds (wall clock) before which one of these must not be sealed, and which.

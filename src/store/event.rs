@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{NOffset, Side, TopicName, TopicPartition, VirtualPid};
+use crate::producers::{gate, stamp};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
@@ -104,6 +105,16 @@ pub struct SealedProducer {
 }
 
 impl SealedProducer {
+    /// Whether this, read by a later seal, takes the place of what an earlier one left. It can be behind by the few batches
+    /// that a memory has missed, and no more: sequences go round, so that "ahead" by half a circle is no test.
+    pub fn replaces(&self, earlier: &SealedProducer) -> bool {
+        if self.epoch != earlier.epoch {
+            return self.epoch > earlier.epoch;
+        }
+        let behind = stamp::distance(self.last_sequence, earlier.last_sequence);
+        behind >= gate::FAR
+    }
+
     /// Whether this is later in the producer's life: a higher epoch, or in the same one a sequence ahead, modulo 2^31.
     pub fn is_ahead_of(&self, other: &SealedProducer) -> bool {
         if self.epoch != other.epoch {

@@ -59,7 +59,7 @@ impl PartitionHistory {
         self.map = self.map.sealed(detail.end, detail.end_epoch, detail.next)?;
         for producer in &detail.producers {
             let known = self.producers.entry(producer.pid).or_insert(*producer);
-            if producer.is_ahead_of(known) {
+            if producer.replaces(known) {
                 *known = *producer;
             }
         }

@@ -13,6 +13,7 @@ mod monitor;
 mod offsets;
 mod pinned;
 mod preflight;
+mod producers;
 mod real;
 mod shadow;
 mod store;

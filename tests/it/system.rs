@@ -7,6 +7,7 @@ mod gate;
 mod holding;
 mod hostile;
 mod identity;
+mod order;
 mod outage;
 mod reading;
 mod seam;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::code;
 use crate::ids::{NOffset, NodeId, Side, TopicName, VOffset};
 use crate::offsets::Place;
-use crate::routing::shared::ReadAhead;
+use crate::routing::in_flight::ReadAhead;
 use crate::upstream::Lane;
 use crate::wire::fetch::{FetchResponse, PartitionFetched};
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kafka_cutover::embedded::{Effect, Point};
 use kafka_cutover::ids::Side;
-use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::{ApiKey, ProduceRequest};
 
 use super::world::*;
 
@@ -123,6 +124,58 @@ async fn the_target_sees_ids_that_nobody_else_can_have() {
     assert_eq!(issued >> 41, 1, "marked as the target's");
     assert_eq!(raw.produce("moved", 0, encode(idempotent(issued, 0, 0, 1))).await, (0, 7));
     assert_eq!(world.came(Side::Target, 0).last().unwrap().producer_id, issued | SEALED_ONCE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_without_an_answer_is_no_gap() {
+    let (mut world, mut raw, pid) = moved().await;
+    for sequence in 5..7 {
+        assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))).await, (0, i64::from(sequence)));
+    }
+    world.restart().unwrap();
+    world.target.faults().next(1, ApiKey::DescribeProducers, None, Effect::DropBefore);
+    let mut raw = world.client().await;
+    let next = idempotent(pid, 0, 7, 1);
+    assert_eq!(raw.produce("moved", 0, encode(next)).await, (NOT_LEADER, -1), "nobody knows whether it is the next");
+    assert_eq!(raw.produce("moved", 0, encode(next)).await, (0, 7));
+    assert_eq!(world.stored(0), (5, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_say_keeps_nobody_waiting() {
+    let (mut world, mut raw, pid) = moved().await;
+    assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, 5, 1))).await, (0, 5));
+    world.config.timeouts.straggling_part = Duration::from_millis(50);
+    world.restart().unwrap();
+    let silent = world.target.faults().hold(ApiKey::DescribeProducers, None, Point::Process);
+    let mut raw = world.client().await;
+    let next = idempotent(pid, 0, 6, 1);
+    let done = soon("an answer", raw.produce("moved", 0, encode(next))).await;
+    assert_eq!(done, (NOT_LEADER, -1));
+    silent.release();
+    let mut done = done;
+    eventually("it is taken", async || {
+        done = raw.produce("moved", 0, encode(next)).await;
+        done.0 != NOT_LEADER
+    })
+    .await;
+    assert_eq!(done, (0, 6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_refused_for_good_does_not_take_what_is_behind_it_along() {
+    const TOO_LARGE: i16 = 10;
+    let (world, mut raw, pid) = moved().await;
+    world.target.faults().refuse_produce(1, Some("moved"), TOO_LARGE);
+    for sequence in 5..8 {
+        raw.send(&produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))), 9).await;
+    }
+    assert_eq!(produced(&mut raw, 3).await, [(TOO_LARGE, -1), (NOT_LEADER, -1), (NOT_LEADER, -1)]);
+    // Its client gives the head up, and its place to the next one.
+    for sequence in 5..7 {
+        assert_eq!(raw.produce("moved", 0, encode(idempotent(pid, 0, sequence, 1))).await, (0, i64::from(sequence)));
+    }
+    assert_eq!(world.stored(0), (5, 2));
 }
 
 /// What the gate is for, shown by a proxy without it: a process of its own, since the switch is read once.

@@ -81,6 +81,23 @@ async fn a_target_that_dies_in_the_hold_undoes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_marker_that_cannot_be_written_holds_nobody_beyond_the_budget() {
+    let world = World::with(1, |c| c.seal.hold_budget = Duration::from_millis(500));
+    world.prepare().await;
+    let marker = world.target.faults().hold_produce(Some(MARKERS));
+    let switch = world.begin_switch();
+    soon("the marker is on its way", marker.wait_until_held(1)).await;
+    // Whether it meets the hold or what comes after it: the marker is still where it was.
+    append(&mut world.client().await, 0, 1_000, 0).await;
+    assert!(!switch.is_finished(), "the operator hears when nothing of it is left");
+    marker.release();
+    let refusal = refused(soon("the switch ends", switch).await.unwrap());
+    assert_eq!(refusal.code, "hold_too_long");
+    assert!(refusal.message.contains("it waited for the markers on both clusters"), "{refusal}");
+    world.switch().await.expect("switched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_target_is_nothing_to_clients_of_the_source() {
     let world = World::with(1, |c| c.timeouts.metadata_max_age = Duration::from_millis(100));
     world.target.stop_node(0);

@@ -71,3 +71,17 @@ async fn retention_on_the_source_moves_the_start_and_then_the_seam() {
     assert_eq!(list_offset(&mut raw, 0, -2).await, (0, -1, SOURCE));
     assert_eq!(read(&mut raw, 0, SOURCE, 10, 1 << 20).await, all(SOURCE));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sealed_is_stable_whoever_has_read_it() {
+    let world = World::new(1);
+    world.prepare().await;
+    let mut raw = world.client().await;
+    append(&mut raw, 0, 1_000, 0).await;
+    assert_eq!(read(&mut raw, 0, 0, 1, 1 << 20).await.len(), 1, "the proxy has heard of the source's ends");
+    append(&mut raw, 0, 2_000, 1).await;
+    world.switch().await.expect("switched");
+    append(&mut raw, 0, 3_000, 2).await;
+    let part = fetch_one(&mut raw, 0, 2, PATIENT).await;
+    assert_eq!((part.high_watermark, part.last_stable_offset), (3, 3));
+}

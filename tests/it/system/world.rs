@@ -74,11 +74,16 @@ impl World {
     }
 
     pub fn stopped(partitions: i32, change: impl FnOnce(&mut Config)) -> Self {
-        let cluster = |name: &str, node_id_base| {
-            let spec = ClusterSpec { name: name.into(), node_id_base, ..ClusterSpec::default() };
+        Self::of_nodes(1, partitions, change)
+    }
+
+    /// A source of so many nodes, and a target of one; stopped.
+    pub fn of_nodes(nodes: usize, partitions: i32, change: impl FnOnce(&mut Config)) -> Self {
+        let cluster = |name: &str, node_id_base, nodes| {
+            let spec = ClusterSpec { name: name.into(), node_id_base, nodes, ..ClusterSpec::default() };
             Cluster::start(spec).expect("an embedded cluster starts")
         };
-        let (source, target) = (cluster("source", 1_600_000_001), cluster("target", 1_700_000_001));
+        let (source, target) = (cluster("source", 1_600_000_001, nodes), cluster("target", 1_700_000_001, 1));
         source.create_topic("moved", partitions, &[]).unwrap();
         let dir = TempDir::new().unwrap();
         let mut config = config(&source, &target, dir.path());
