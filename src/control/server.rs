@@ -31,7 +31,8 @@ use super::protocol::{Action, Command, ErrorBody, Event, Refusal, StepBody, Swit
 const BODY_LIMIT: usize = 64 * 1024;
 
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
-                      POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, POST /v1/migrations/{name}/abort";
+                      POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, \
+                      POST /v1/migrations/{name}/abort";
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]

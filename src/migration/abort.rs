@@ -1,5 +1,5 @@
-//! `abort`: before its first seal a migration owes nobody anything (DESIGN.md sections 4, 5 and 9). It is forgotten; nothing is deleted,
-//! and the operator is told what is left.
+//! `abort`: before its first seal a migration owes nobody anything (DESIGN.md sections 4, 5 and 9). It is forgotten;
+//! nothing is deleted, and the operator is told what is left.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::rc::Rc;
@@ -54,8 +54,9 @@ async fn try_left(target: &Admin, names: &[TopicName]) -> Result<Vec<String>, Ad
     Ok(there.iter().map(line).collect())
 }
 
-/// The markers as the journal is now: a tombstone once no migration is left, so that a later proxy with another journal may start. Only
-/// where there is one of ours. Safe to repeat, which is what to do about a cluster that cannot be reached.
+/// The markers as the journal is now: a tombstone once no migration is left, so that a later proxy with another
+/// journal may start. Only where there is one of ours. Safe to repeat, which is what to do about a cluster that cannot
+/// be reached.
 pub async fn unmark(admins: &[Rc<Admin>; 2], name: &str, state: &State) -> Vec<String> {
     let ours = state.identity.as_ref().map(|i| i.journal);
     let next = if state.migrations.is_empty() { None } else { Marker::of(state) };

@@ -36,7 +36,8 @@ pub fn config_agrees(config: &Config, state: &State) -> anyhow::Result<()> {
         let Some(migration) = config.migration(name) else {
             bail!(
                 "migrations: the journal in {} has migration `{name}` at step `{}`, the config has none of that name: \
-                 put it back, under way it can be neither removed nor renamed (before its first switch, `abort` ends it)",
+                 put it back, under way it can be neither removed nor renamed \
+                 (before its first switch, `abort` ends it)",
                 config.state.dir.display(),
                 known.step
             );

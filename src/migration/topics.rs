@@ -63,9 +63,9 @@ pub fn claimed_twice(config: &Config, names: &[TopicName]) -> BTreeMap<TopicName
     names.iter().map(|n| (n.clone(), claims(n))).filter(|(_, who)| who.len() > 1).collect()
 }
 
-/// Creates what is missing, waits for it, checks that the target's part of each partition is empty, and pins it. `pinned`: what earlier
-/// runs have pinned and no seal has used yet; nothing is owed to it, so what has changed since is pinned as it is now. A dry run says
-/// what would be done.
+/// Creates what is missing, waits for it, checks that the target's part of each partition is empty, and pins it.
+/// `pinned`: what earlier runs have pinned and no seal has used yet; nothing is owed to it, so what has changed since
+/// is pinned as it is now. A dry run says what would be done.
 pub async fn prepare(
     config: &Config,
     migration: &Migration,
@@ -360,13 +360,15 @@ async fn pin(
     Ok(prepared)
 }
 
-/// One that was deleted and made anew on either side is another topic under the same name: what was pinned says nothing of it.
+/// One that was deleted and made anew on either side is another topic under the same name: what was pinned says
+/// nothing of it.
 fn is_as_pinned(topic: &PreparedTopic, from: &ClusterView, to: &ClusterView) -> bool {
     let is = |view: &ClusterView, id| view.topics.get(&topic.name).is_some_and(|t| t.id == id);
     is(from, topic.source_id) && is(to, topic.target_id)
 }
 
-/// Partitions in which somebody has written. (An empty one may end anywhere: it was emptied since, and begins there now.)
+/// Partitions in which somebody has written. (An empty one may end anywhere: it was emptied since, and begins there
+/// now.)
 fn touched<'a>(
     found: &'a BTreeMap<TopicPartition, Extent>,
     before: &'a HashMap<TopicPartition, i64>,
@@ -375,7 +377,8 @@ fn touched<'a>(
     found.iter().filter(move |(tp, at)| !untouched(tp, at)).map(|(tp, at)| {
         let since = before.get(tp).map_or(String::new(), |p| format!(", it was prepared at {p}"));
         format!(
-            "{tp} on the target holds records ({} to {}){since}: stop who writes there, then delete the topic there, or its records",
+            "{tp} on the target holds records ({} to {}){since}: stop who writes there, \
+             then delete the topic there, or its records",
             at.start, at.end
         )
     })

@@ -1,6 +1,7 @@
-//! Watches the sealed sides (DESIGN.md sections 3 and 4): growth there was written by somebody who bypasses the proxy, and a log that
-//! ends below the seal has lost records that clients were promised. On connections of its own, so that neither a command nor a seal
-//! ever waits for it; each side and each broker for itself, so that a dead one silences no other.
+//! Watches the sealed sides (DESIGN.md sections 3 and 4): growth there was written by somebody who bypasses the proxy,
+//! and a log that ends below the seal has lost records that clients were promised. On connections of its own, so that
+//! neither a command nor a seal ever waits for it; each side and each broker for itself, so that a dead one silences
+//! no other.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, waits between two looks")]
 
 use std::cell::RefCell;
@@ -36,8 +37,8 @@ pub struct Judged {
     pub lost_from: Option<i64>,
 }
 
-/// `epoch_end`: where the leader's log has the epoch of the seal end. It stays below the seal's end for good, also when the log has
-/// grown beyond it again: what lies there then are other records.
+/// `epoch_end`: where the leader's log has the epoch of the seal end. It stays below the seal's end for good, also
+/// when the log has grown beyond it again: what lies there then are other records.
 pub fn judge(sealed: Sealed, log_end: i64, epoch_end: Option<i64>) -> Judged {
     let kept = sealed.end.min(log_end).min(epoch_end.unwrap_or(i64::MAX));
     let stragglers = u64::try_from(log_end - kept).unwrap_or(0);
@@ -162,7 +163,8 @@ impl Watch {
             self.shared.metrics.stragglers(&migration).increment(records - before);
             self.shared.stragglers.set(&migration, records);
             tracing::error!(%migration, records, new = records - before,
-                "stragglers: records were written to a sealed side by somebody who bypasses the proxy; readers do not see them");
+                "stragglers: records were written to a sealed side by somebody who bypasses the proxy; \
+                readers do not see them");
             self.alarm(migration, Map::from_iter([("stragglers".to_owned(), json!(records))]));
         }
     }

@@ -15,8 +15,13 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
             found.push(Finding::warning(
                 "connections_limited",
                 side,
-                format!("{key} is {value} on the {side}: it counts all clients of the proxy as one, and a client has up to three connections for each broker"),
-                format!("lift it for the address of this machine ({side}: max.connections.per.ip.overrides, or no limit)"),
+                format!(
+                    "{key} is {value} on the {side}: it counts all clients of the proxy as one, \
+                     and a client has up to three connections for each broker"
+                ),
+                format!(
+                    "lift it for the address of this machine ({side}: max.connections.per.ip.overrides, or no limit)"
+                ),
             ));
         }
     }

@@ -56,7 +56,8 @@ pub struct GroupOnTarget {
     pub group: String,
     /// Empty: the target does not say.
     pub state: String,
-    /// A topic of the migrations in which it has committed on the target, although no seal of ours has begun a part there.
+    /// A topic of the migrations in which it has committed on the target, although no seal of ours has begun a part
+    /// there.
     pub committed: Option<TopicName>,
 }
 

@@ -1,4 +1,5 @@
-//! A group of the same name that somebody else uses on the target: the positions that the proxy keeps there would be written over its own.
+//! A group of the same name that somebody else uses on the target: the positions that the proxy keeps there would be
+//! written over its own.
 
 use super::{Facts, Finding};
 
@@ -13,7 +14,10 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
             found.push(Finding::error(
                 "group_in_use",
                 place,
-                format!("has members on the target too (state {state}): after the switch its positions would be written over there"),
+                format!(
+                    "has members on the target too (state {state}): \
+                     after the switch its positions would be written over there"
+                ),
                 "stop its members on the target, or give one of the two another group.id",
             ));
         } else if let Some(topic) = &seen.committed {

@@ -1,5 +1,5 @@
-//! Open transactions on the source. The proxy turns transactional producers away, so whoever has one writes beside it: readers of committed
-//! records would stand below it, and what it writes after the switch is read by nobody.
+//! Open transactions on the source. The proxy turns transactional producers away, so whoever has one writes beside it:
+//! readers of committed records would stand below it, and what it writes after the switch is read by nobody.
 
 use super::{Facts, Finding};
 

@@ -1,8 +1,9 @@
 //! Which partitions have a state of their own: those of every topic that a migration of the config matches, and those
 //! that the journal knows. From the first sight of a topic on, so that nothing of it is ever on its way unseen.
 //!
-//! A topic that was deleted and made anew before any seal is another one: what was seen of the old log (its end, its producers) says
-//! nothing of the new, and would keep it from being sealed. After a seal `pinned` has stopped it, under the id that clients know.
+//! A topic that was deleted and made anew before any seal is another one: what was seen of the old log (its end, its
+//! producers) says nothing of the new, and would keep it from being sealed. After a seal `pinned` has stopped it,
+//! under the id that clients know.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,9 +14,11 @@ pub enum Event {
     Identity(Identity),
     /// What clients are told, from first contact to the end.
     ApiVersions(ApiVersions),
-    /// A migration's topics are pinned; again when later topics are taken in. Written no more: it could not say that a topic left.
+    /// A migration's topics are pinned; again when later topics are taken in. Written no more: it could not say that a
+    /// topic left.
     Prepared { migration: String, scheme: String, topics: Vec<PreparedTopic> },
-    /// These are a migration's topics, as they are now, and no others: what no seal has used and is not here is no longer its.
+    /// These are a migration's topics, as they are now, and no others: what no seal has used and is not here is no
+    /// longer its.
     Pinned { migration: String, scheme: String, topics: Vec<PreparedTopic> },
     /// A migration that has sealed nothing is as if it had never been prepared.
     Aborted { migration: String },

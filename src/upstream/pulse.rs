@@ -1,5 +1,6 @@
-//! Whether a cluster answers at all, without waiting for a client to find out: `/readyz` and `status` are asked when nothing else is going
-//! on. One small question to the broker that answered last; if it has none, to all of them at once.
+//! Whether a cluster answers at all, without waiting for a client to find out: `/readyz` and `status` are asked when
+//! nothing else is going on. One small question to the broker that answered last; if it has none, to all of them at
+//! once.
 #![expect(clippy::disallowed_methods, reason = "io: waits between two questions")]
 
 use std::time::Duration;
@@ -12,8 +13,8 @@ use super::topology::Broker;
 /// Between two questions, and for an answer.
 pub const EVERY: Duration = Duration::from_secs(2);
 
-/// Asks for ever. `known`: the brokers as they are known now; `tell` hears of every outcome. The admin's patience is how long one broker
-/// may take.
+/// Asks for ever. `known`: the brokers as they are known now; `tell` hears of every outcome. The admin's patience is
+/// how long one broker may take.
 pub async fn watch(admin: Admin, known: impl Fn() -> Vec<Broker>, tell: impl Fn(Result<(), AdminError>)) {
     let mut last: Option<String> = None;
     loop {

@@ -1,4 +1,5 @@
-//! OffsetForLeaderEpoch (KIP-101): where a leader's log has an epoch end. One that ends below what was read under it has lost records.
+//! OffsetForLeaderEpoch (KIP-101): where a leader's log has an epoch end. One that ends below what was read under it
+//! has lost records.
 
 use futures_util::future::join_all;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
@@ -9,7 +10,8 @@ use crate::ids::{CONSUMER, NO_EPOCH, TopicPartition};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::topology::ClusterView;
 
-/// Of each partition's leader: the end of the last epoch up to this one. `None`: the leader does not know such an epoch.
+/// Of each partition's leader: the end of the last epoch up to this one. `None`: the leader does not know such an
+/// epoch.
 pub async fn epoch_ends(
     admin: &Admin,
     view: &ClusterView,

@@ -1,4 +1,5 @@
-//! What is watched while nobody asks: sealed sides that grow or shrink, clusters that die, topics that come late; and what a start needs.
+//! What is watched while nobody asks: sealed sides that grow or shrink, clusters that die, topics that come late; and
+//! what a start needs.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

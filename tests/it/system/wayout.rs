@@ -1,4 +1,5 @@
-//! Before its first seal a migration owes nobody anything: whatever is done to its topics, there is a command that goes on.
+//! Before its first seal a migration owes nobody anything: whatever is done to its topics, there is a command that
+//! goes on.
 
 use kafka_cutover::control::protocol::{Outcome, StepBody};
 use kafka_cutover::ids::Side;
