@@ -388,6 +388,9 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     shared.set_prepared(&state);
     view.topics.retain(|name, _| !is_marker_topic(name));
     view.names.retain(|_, name| !is_marker_topic(name));
+    if let Some(earlier) = shared.topology.load().side(side) {
+        view.keep_newer(earlier);
+    }
     for anew in pinned::stop_made_anew(&mut view, side, &state) {
         if !shared.alarms.is_first(format!("{side} {} made anew as {}", anew.topic, anew.id)) {
             continue;

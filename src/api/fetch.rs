@@ -532,7 +532,6 @@ fn explain(cx: &Context<'_>, state: &PartitionState, wanted: &mut Wanted, place:
     if start <= place.native && place.end.is_some() {
         tracing::error!(%topic, partition, side = %place.side, offset = place.native.0,
             "a sealed side has lost records below its end: readers go on at the next segment");
-        cx.shared.metrics.truncated(place.side);
         state.live.verdicts().prove(place.segment, place.native, true);
         return;
     }

@@ -100,6 +100,11 @@ impl Admin {
         self.versions.borrow().clone()
     }
 
+    /// `ask_any` begins with another broker: one may be alive and know less than the others.
+    pub fn next_turn(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
     /// Asks any broker that answers, bootstrap addresses last.
     pub async fn ask_any(&self, known: &[Broker], request: &RequestKind) -> Result<ResponseKind, AdminError> {
         let mut addresses: Vec<String> = known.iter().map(Broker::address).collect();
@@ -113,7 +118,7 @@ impl Admin {
         for address in addresses {
             match self.ask(&address, request).await {
                 Err(AdminError::Unreachable { reason, .. }) => {
-                    self.turn.set(self.turn.get().wrapping_add(1));
+                    self.next_turn();
                     last = reason;
                 }
                 other => return other,

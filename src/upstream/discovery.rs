@@ -110,6 +110,7 @@ where
     let mut known: Vec<Broker> = Vec::new();
     let mut configs = HashMap::new();
     loop {
+        admin.next_turn();
         let mut seen = look(&admin, &known).await;
         if let Ok(view) = &mut seen {
             // Asked once per cluster: a broker's default does not change while it runs.

@@ -89,6 +89,23 @@ impl Broker {
 }
 
 impl ClusterView {
+    /// Takes from an earlier look what is newer there: a broker that lags behind its cluster, or is cut off from its
+    /// controllers, still names leaders of the past. A leader epoch only grows while a topic lives.
+    pub fn keep_newer(&mut self, earlier: &ClusterView) {
+        for (name, view) in &mut self.topics {
+            let Some(before) = earlier.topics.get(name).filter(|t| t.id == view.id && !t.id.is_nil()) else { continue };
+            let newer = |(now, then): (&PartitionView, &PartitionView)| then.epoch > now.epoch;
+            if view.partitions.iter().zip(&before.partitions).any(newer) {
+                let view = Arc::make_mut(view);
+                for (now, then) in view.partitions.iter_mut().zip(&before.partitions) {
+                    if then.epoch > now.epoch {
+                        *now = *then;
+                    }
+                }
+            }
+        }
+    }
+
     pub fn broker_list(&self) -> Vec<Broker> {
         let mut list: Vec<(NodeId, Broker)> = self.brokers.iter().map(|(id, b)| (*id, b.clone())).collect();
         list.sort_by_key(|(id, _)| *id);

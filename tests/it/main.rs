@@ -19,4 +19,5 @@ mod shadow;
 mod store;
 mod support;
 mod system;
+mod topology;
 mod wire;

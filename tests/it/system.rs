@@ -9,6 +9,7 @@ mod hostile;
 mod identity;
 mod order;
 mod outage;
+mod read_ahead;
 mod reading;
 mod seam;
 mod sealed;

@@ -1,0 +1,162 @@
+//! A client fetch over many brokers: what is read before it is asked for, what an answer says of partitions that nobody has
+//! answered for, and how long it waits.
+
+use kafka_cutover::embedded::Point;
+use kafka_protocol::messages::ApiKey;
+
+use super::world::*;
+
+/// One batch of one record each, plain.
+async fn fill(world: &World, partition: i32, batches: i64) {
+    let mut raw = world.client().await;
+    let done = |offset: i64| (0, offset);
+    for offset in 0..batches {
+        let batch = encode(Plan { timestamp: 1_000 + offset, ..ONE });
+        assert_eq!(raw.produce("moved", partition, batch).await, done(offset));
+    }
+}
+
+fn offsets(part: &kafka_protocol::messages::fetch_response::PartitionData, from: i64) -> Vec<i64> {
+    records(part.records.as_ref().unwrap(), from).iter().map(|s| s.offset).collect()
+}
+
+/// A partition with several batches, and limits of the client that let it have one at a time.
+async fn one_batch(raw: &mut Raw, partition: i32, at: i64) -> Vec<i64> {
+    raw.send(&fetch(&[(partition, at)], PATIENT, 1), 12).await;
+    let part = fetched(raw).await.remove(0);
+    assert_eq!(part.error_code, 0);
+    offsets(&part, at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_there_is_read_before_it_is_asked_for() {
+    let world = World::new(1);
+    fill(&world, 0, 4).await;
+    let mut reader = world.client().await;
+    let seen = world.source.faults().seen(ApiKey::Fetch);
+    assert_eq!(one_batch(&mut reader, 0, 0).await, [0]);
+    // Nobody has asked for the next one.
+    soon("it is read ahead", world.source.faults().wait_until_seen(ApiKey::Fetch, seen + 2)).await;
+    // The broker answers no more: what is delivered now was here, or on its way.
+    let held = world.source.faults().hold(ApiKey::Fetch, Some("moved"), Point::Process);
+    assert_eq!(one_batch(&mut reader, 0, 1).await, [1]);
+    soon("and the one behind it", held.wait_until_held(1)).await;
+    held.release();
+    assert_eq!(one_batch(&mut reader, 0, 2).await, [2]);
+    assert_eq!(one_batch(&mut reader, 0, 3).await, [3]);
+    // A position that nobody could foresee.
+    assert_eq!(one_batch(&mut reader, 0, 1).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_read_ahead_nothing_is_asked_for_the_client() {
+    let world = World::with(1, |config| config.limits.read_ahead_bytes = bytesize::ByteSize(0));
+    fill(&world, 0, 3).await;
+    let mut reader = world.client().await;
+    let seen = world.source.faults().seen(ApiKey::Fetch);
+    for at in 0..3 {
+        assert_eq!(one_batch(&mut reader, 0, at).await, [at]);
+    }
+    assert_eq!(world.source.faults().seen(ApiKey::Fetch), seen + 3, "one for each of the client's");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_ahead_is_judged_by_the_map_of_its_delivery() {
+    let world = World::new(1);
+    fill(&world, 0, 3).await;
+    let mut reader = world.client().await;
+    let seen = world.source.faults().seen(ApiKey::Fetch);
+    assert_eq!(one_batch(&mut reader, 0, 0).await, [0]);
+    soon("it is read ahead", world.source.faults().wait_until_seen(ApiKey::Fetch, seen + 2)).await;
+    world.cut_over().await;
+    append(&mut world.client().await, 0, 2_000, 3).await;
+    assert_eq!(read(&mut reader, 0, 1, 4, 1).await.iter().map(|s| s.offset).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(world.stored(0), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_does_not_wait_reads_all_the_same() {
+    let world = World::new(1);
+    fill(&world, 0, 1).await;
+    let mut reader = world.client().await;
+    // A read that takes longer than such a client waits is there for its next fetch.
+    eventually("the record comes", async || {
+        let part = fetch_one(&mut reader, 0, 0, NO_WAIT).await;
+        assert_eq!(part.error_code, 0);
+        offsets(&part, 0) == [0]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_a_client_made_up_does_not_spoil_the_seal() {
+    let world = World::new(2);
+    fill(&world, 0, 1).await;
+    let held = world.source.faults().hold(ApiKey::Fetch, Some("moved"), Point::Process);
+    let mut reader = world.client().await;
+    // Answered without the broker's word on it.
+    let part = fetch_one(&mut reader, 0, 1_000_000, NO_WAIT).await;
+    assert_eq!((part.error_code, part.high_watermark), (0, -1));
+    held.release();
+    world.cut_over().await;
+    append(&mut world.client().await, 0, 2_000, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_told_only_on_a_brokers_word() {
+    let world = World::new(1);
+    fill(&world, 0, 2).await;
+    let held = world.source.faults().hold(ApiKey::Fetch, Some("moved"), Point::Process);
+    let mut reader = world.client().await;
+    let part = fetch_one(&mut reader, 0, 0, NO_WAIT).await;
+    // Position 0 and high watermark 0 would be "nothing more" to librdkafka, and `kcat -e` would end.
+    assert_eq!((part.high_watermark, part.last_stable_offset), (-1, -1));
+    held.release();
+    assert_eq!(read(&mut reader, 0, 0, 2, 1 << 20).await.len(), 2);
+    let mut ends = (0, 0);
+    eventually("the end is told", async || {
+        let part = fetch_one(&mut reader, 0, 2, NO_WAIT).await;
+        ends = (part.high_watermark, part.last_stable_offset);
+        ends == (2, 2)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_before_the_seam_is_passed_while_another_partition_has_a_backlog() {
+    const BACKLOG: i64 = 300;
+    let world = World::new(2);
+    fill(&world, 0, 4).await;
+    fill(&world, 1, BACKLOG).await;
+    world.cut_over().await;
+    append(&mut world.client().await, 0, 2_000, 4).await;
+    world.source.faults().deny_partition("moved", 0, true);
+    let (mut reader, mut at) = (world.client().await, 0);
+    let crossed = loop {
+        assert!(at < BACKLOG, "it waits until nobody else reads");
+        reader.send(&fetch(&[(0, 2), (1, at)], PATIENT, 1), 12).await;
+        let parts = fetched(&mut reader).await;
+        at += offsets(&parts[1], at).len() as i64;
+        let crossed = offsets(&parts[0], 2);
+        if !crossed.is_empty() {
+            break crossed;
+        }
+    };
+    assert_eq!(crossed, [4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn min_bytes_may_come_from_any_broker() {
+    let mut world = World::of_nodes(2, 2, |_| {});
+    world.start().expect("the proxy starts");
+    fill(&world, 0, 1).await;
+    fill(&world, 1, 1).await;
+    let mut reader = world.client().await;
+    let held = world.source.faults().seen(ApiKey::Fetch);
+    reader.send(&fetch(&[(0, 0), (1, 0)], PATIENT, 1 << 20).with_min_bytes(3_000), 12).await;
+    soon("both are asked", world.source.faults().wait_until_seen(ApiKey::Fetch, held + 2)).await;
+    let big = encode(Plan { timestamp: 2_000, value_size: 4_000, ..ONE });
+    assert_eq!(world.client().await.produce("moved", 0, big).await, (0, 1));
+    let parts = fetched(&mut reader).await;
+    assert_eq!(offsets(&parts[0], 0), [0, 1]);
+}
