@@ -6,6 +6,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::{DescribeProducersRequest, ResponseKind, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -148,25 +150,38 @@ impl Sent {
     /// The answer to the client, once every broker has answered or one has been silent for too long.
     pub async fn answer(self, session: Rc<Session>) -> Reply {
         let Self { head, request, mut ready, waiting } = self;
+        let straggling = session.shared.config.timeouts.straggling_part;
+        let refuse = |p: &Part, error: i16| (p.at, PartitionProduced::refused(p.index, error));
         let mut throttle_ms = 0;
         let split = waiting.len() > 1;
-        let mut patience = None;
-        for Waiting { answer, parts } in waiting {
-            let may_give_up = split && parts.iter().all(|p| p.stamp.is_some());
-            let outcome = match patience.filter(|_| may_give_up) {
-                None => answer.await,
-                // One silent broker holds nobody else back: an idempotent client asks again and loses nothing.
-                Some(until) => match tokio::time::timeout_at(until, answer).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        let late = |p: &Part| (p.at, PartitionProduced::refused(p.index, code::REQUEST_TIMED_OUT));
-                        ready.extend(parts.iter().map(late));
-                        continue;
-                    }
-                },
+        let mut open: Vec<Option<Vec<Part>>> = Vec::with_capacity(waiting.len());
+        let mut answers = FuturesUnordered::new();
+        for (i, Waiting { answer, parts }) in waiting.into_iter().enumerate() {
+            open.push(Some(parts));
+            answers.push(answer.map(move |outcome| (i, outcome)));
+        }
+        // One silent broker holds nobody else back: the clock runs from the first answer.
+        let mut until = None;
+        let mut given_up = false;
+        while open.iter().any(Option::is_some) {
+            let next = match until {
+                Some(at) => tokio::time::timeout_at(at, answers.next()).await,
+                None => Ok(answers.next().await),
             };
-            patience
-                .get_or_insert_with(|| tokio::time::Instant::now() + session.shared.config.timeouts.straggling_part);
+            let Ok(next) = next else {
+                (until, given_up) = (None, true);
+                // An idempotent client asks again and loses nothing; any other has to wait for what became of it.
+                let idempotent = |parts: &mut Vec<Part>| parts.iter().all(|p| p.stamp.is_some());
+                for late in open.iter_mut().filter_map(|parts| parts.take_if(idempotent)) {
+                    ready.extend(late.iter().map(|p| refuse(p, code::REQUEST_TIMED_OUT)));
+                }
+                continue;
+            };
+            let Some((i, outcome)) = next else { break };
+            if !given_up {
+                until.get_or_insert_with(|| tokio::time::Instant::now() + straggling);
+            }
+            let Some(parts) = open.get_mut(i).and_then(Option::take) else { continue };
             match outcome {
                 Ok(Ok(answer)) => {
                     throttle_ms = throttle_ms.max(answer.throttle_time_ms);
@@ -177,8 +192,12 @@ impl Sent {
                     }
                 }
                 Ok(Err(Lost::NotSent(_))) => {
-                    let error = code::NOT_LEADER_OR_FOLLOWER;
-                    ready.extend(parts.iter().map(|p| (p.at, PartitionProduced::refused(p.index, error))));
+                    ready.extend(parts.iter().map(|p| refuse(p, code::NOT_LEADER_OR_FOLLOWER)));
+                }
+                // The connection ends (`break_off`), but not before what the other brokers have said is told: what was taken
+                // there would be sent again. This code says of the rest what a closed connection says.
+                Ok(Err(Lost::Unknown(_))) if request.acks != 0 && split => {
+                    ready.extend(parts.iter().map(|p| refuse(p, code::REQUEST_TIMED_OUT)));
                 }
                 Ok(Err(Lost::Unknown(reason))) => return Reply::Close(reason),
                 Err(_) => return Reply::Close("the answer to a produce request was lost".to_owned()),
