@@ -75,12 +75,19 @@ impl ProducerContext for Answers {
 }
 
 impl Load {
-    pub fn new(bootstrap: &str, topic: &str, partitions: i32, rate: usize, size: usize) -> Result<Self> {
+    pub fn new(
+        bootstrap: &str,
+        topic: &str,
+        partitions: i32,
+        rate: usize,
+        size: usize,
+        linger_ms: usize,
+    ) -> Result<Self> {
         let began = Instant::now();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
             .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
+            .set("linger.ms", linger_ms.to_string())
             .create_with_context(Answers { began, seen: Mutex::default() })?;
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", bootstrap)
@@ -98,6 +105,18 @@ impl Load {
 
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Milliseconds, of the records that were meant to leave since then and are through.
+    pub fn longest_wait_since(&self, from: Duration) -> f64 {
+        let seen = self.producer.context().seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.0
+            .iter()
+            .rev()
+            .take_while(|r| r.done >= from)
+            .filter(|r| r.meant >= from)
+            .map(Record::waited)
+            .fold(0.0, f64::max)
     }
 
     pub fn start(self: Arc<Self>) -> Running {

@@ -509,6 +509,14 @@ fn tests_never_sleep() {
     );
 }
 
+/// What is too long for every run has a small form; what is left out tells nobody that it fails.
+#[test]
+fn no_test_is_left_out() {
+    let out = |source: &Source| source.lines_with(&["#[ignore", "cfg_attr(ignore"]);
+    none("a test that does not run", &rust_files("tests/it").iter().flat_map(out).collect::<Vec<_>>());
+    assert_eq!(out(&Source::planted("tests/it/x.rs", "#[ignore = \"slow\"]\nfn f() {}\n")).len(), 1);
+}
+
 // ---------------------------------------------------------------------------------------------- at home on every machine
 
 /// Where files were written is nobody's business, and where packages come from is the tool's own setting.

@@ -10,7 +10,7 @@ use kafka_cutover::ids::Side;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::crowd::Crowd;
+use crate::support::crowd::{Crowd, LINGER};
 use crate::support::proxy::{MIGRATION, Proxy, copy};
 use crate::support::rig::Rig;
 use crate::support::unique;
@@ -33,8 +33,8 @@ struct Scene {
     crowd: Crowd,
 }
 
-/// Each point of a seal. Those before the commit end one process after the other of the same story, as its seal is tried
-/// again and again; in the whole version each has a story of its own.
+/// Each point of a seal. Those before the commit end one process after the other of the same story, as its seal is
+/// tried again and again; in the whole version each has a story of its own.
 #[test]
 fn a_seal_survives_the_end_of_the_process_at_any_point() {
     let rig = Rig::connect();
@@ -69,7 +69,8 @@ fn crash_at(rig: &Rig, points: &[&str]) {
             None => proxy.start(),
         }
         let found = proxy.migration().step;
-        // From the moment when the commit is durable there is no way back; before it, none forward without the operator.
+        // From the moment when the commit is durable there is no way back; before it, none forward without the
+        // operator.
         let switched = POINTS.iter().position(|p| p == point) >= Some(committed());
         assert_eq!(found == SWITCHED, switched, "{point}: at step {found} after the restart");
         scene.crowd.wait_for_producers(FURTHER);
@@ -122,12 +123,13 @@ impl Scene {
         let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-restart.txt"]);
         let all = (0..PARTITIONS).map(|p| p.to_string()).collect::<Vec<_>>().join(",");
         for lib in ["java", "confluent"] {
-            // Not in a group: a rebalance while the proxy is down reads again what was not committed, as it would on Kafka.
+            // Not in a group: a rebalance while the proxy is down reads again what was not committed, as it would on
+            // Kafka.
             let flags = ["--assign", &all, "--from", "earliest", "--commit", "none"];
             crowd.reader(lib, &format!("{lib}-reader"), true, &flags);
         }
         crowd.producer("java", "java", &["--rate", "300", "--compression", "lz4"]);
-        crowd.producer("confluent", "confluent", &["--rate", "300", "--idempotent", "true"]);
+        crowd.producer("confluent", "confluent", &["--rate", "300", "--idempotent", "true", "-X", LINGER]);
         crowd.wait_for_producers(FURTHER);
         Self { topic, proxy, crowd }
     }

@@ -1,11 +1,11 @@
-//! One cutover in mid-stream while every client library writes and reads: nothing lost, copied, reordered, no error seen by a
-//! client. The whole of it: all at once at full speed, and then each of them alone.
+//! One cutover in mid-stream while every client library writes and reads: nothing lost, copied, reordered, no error
+//! seen by a client. The whole of it: all at once at full speed, and then each of them alone.
 
 use std::time::Instant;
 
 use kafka_cutover::ids::Side;
 
-use crate::support::crowd::Crowd;
+use crate::support::crowd::{Crowd, LINGER};
 use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
 use crate::support::unique;
@@ -13,9 +13,6 @@ use crate::support::unique;
 const PARTITIONS: i32 = 12;
 /// Name, library, flags.
 type Producer = (&'static str, &'static str, &'static [&'static str]);
-/// librdkafka's own 5 ms make hundreds of requests a second, each for one record of one partition. A broker works through one of a
-/// connection at a time; on a busy machine it falls behind until the client's own timeouts, with the proxy and without.
-const LINGER: &str = "linger.ms=100";
 const PRODUCERS: [Producer; 7] = [
     ("java-idempotent", "java", &["--compression", "lz4"]),
     ("java-all", "java", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
@@ -96,7 +93,8 @@ fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], stream:
         for name in &names {
             let begin = format!("kc1 {name} ");
             let on = |side| partition.entries.iter().any(|e| e.side == side && e.value.starts_with(begin.as_bytes()));
-            // 16 keys on 12 partitions: not every producer writes to every partition, but who does writes to both sides.
+            // 16 keys on 12 partitions: not every producer writes to every partition, but who does writes to both
+            // sides.
             assert_eq!(on(Side::Source), on(Side::Target), "{name} in partition {number}");
         }
     }

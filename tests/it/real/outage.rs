@@ -1,9 +1,9 @@
-//! One cluster is away before a switch, at it, and after it: clients wait, `/readyz`, the metric and the log say which, nothing
-//! is lost, and all goes on by itself. Clients of a healthy cluster notice nothing.
+//! One cluster is away before a switch, at it, and after it: clients wait, `/readyz`, the metric and the log say which,
+//! nothing is lost, and all goes on by itself. Clients of a healthy cluster notice nothing.
 
 use kafka_cutover::ids::Side;
 
-use crate::support::crowd::Crowd;
+use crate::support::crowd::{Crowd, LINGER};
 use crate::support::own::Own;
 use crate::support::proxy::{MIGRATION, Proxy};
 use crate::support::rig::Rig;
@@ -43,7 +43,7 @@ fn go_away(side: Side, nodes: usize) {
         crowd.wait_for_groups(PARTITIONS as usize);
     }
     crowd.producer("java", "java", &["--rate", "200", "--compression", "lz4"]);
-    crowd.producer("confluent", "confluent", &["--rate", "200", "--idempotent", "true"]);
+    crowd.producer("confluent", "confluent", &["--rate", "200", "--idempotent", "true", "-X", LINGER]);
     crowd.wait_for_producers(FURTHER);
     proxy.prepare();
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::crowd::Crowd;
+use crate::support::crowd::{Crowd, LINGER};
 use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
-use crate::support::unique;
 use crate::support::whole_log::{Partition, WholeLog};
+use crate::support::{eventually, unique};
 
 const LIBRARIES: [&str; 3] = ["java", "confluent", "franz-go"];
 const PARTITIONS: i32 = 4;
@@ -22,19 +22,18 @@ fn every_reader_finds_its_place_across_the_seam() {
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.start();
     let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt"]);
-    let part = if Rig::full() { 20_000 } else { 1_500 };
+    let part = if Rig::full() { 20_000 } else { 1_000 };
 
     // Two groups of each library begin: one will stand still, one will go away.
     let (lagging, leaving) = (LIBRARIES.map(|lib| format!("{lib}-lags")), LIBRARIES.map(|lib| format!("{lib}-leaves")));
     for (lib, names) in LIBRARIES.iter().zip(lagging.iter().zip(&leaving)) {
         // A client that is stopped sends no heartbeats; its group must wait for it.
-
         crowd.member(lib, names.0, &format!("{topic}-{}", names.0), &["-X", "session.timeout.ms=180000"]);
         crowd.member(lib, names.1, &format!("{topic}-{}", names.1), &["--commit", "sync"]);
     }
     crowd.wait_for_groups(PARTITIONS as usize);
-    crowd.producer("confluent", "first", &["--rate", "500"]);
-    crowd.producer("java", "second", &["--rate", "500", "--compression", "lz4"]);
+    crowd.producer("confluent", "first", &["--rate", "200", "--idempotent", "true", "-X", LINGER]);
+    crowd.producer("java", "second", &["--rate", "200", "--compression", "lz4"]);
     crowd.wait("every reader has begun", |tallies| {
         lagging.iter().chain(&leaving).all(|name| tallies.get(name).is_some_and(|t| t.received >= 100))
     });
@@ -42,6 +41,8 @@ fn every_reader_finds_its_place_across_the_seam() {
     lagging.iter().for_each(|name| crowd.pause(name));
 
     crowd.wait_for_producers(part);
+    let mut from_end = Vec::new();
+    from_end.push(begin_at_the_end(&mut crowd, "before"));
     let before = now_ms();
     let sought = crowd.java_offsets(&format!("ts:{before}"));
     crowd.wait_for_producers(part);
@@ -50,6 +51,7 @@ fn every_reader_finds_its_place_across_the_seam() {
     let at_seam = crowd.java_offsets("latest");
     crowd.wait_for_producers(part);
     let after = now_ms();
+    from_end.push(begin_at_the_end(&mut crowd, "after"));
     crowd.wait_for_producers(part);
     crowd.stop_producers();
 
@@ -80,6 +82,23 @@ fn every_reader_finds_its_place_across_the_seam() {
     }
     assert_eq!(crowd.java_offsets(&format!("ts:{}", now_ms() + 86_400_000)), each(&log, |_| -1));
 
+    // Who began at the end, then, has all from there on.
+    for (number, (least, names)) in from_end.iter().enumerate() {
+        for name in names {
+            let is_through = |seen: &BTreeMap<i32, Vec<i64>>| {
+                log.0.iter().zip(0..).all(|(p, n)| seen.get(&n).and_then(|o| o.last()) == Some(&(p.end - 1)))
+            };
+            eventually(&format!("{name} is at the end"), || is_through(&crowd.received(name)));
+            crowd.stop(&[name]);
+            for (partition, offsets) in crowd.received(name) {
+                let (first, log) = (offsets[0], &log.0[partition as usize]);
+                let bounds = if number == 0 { least[&partition]..=log.seam } else { log.seam..=log.end };
+                assert!(bounds.contains(&first) && least[&partition] <= first, "{name} began at {partition}:{first}");
+                assert_eq!(offsets, (first..log.end).collect::<Vec<_>>(), "{name}, partition {partition}");
+            }
+        }
+    }
+
     // They go on where they were; others begin.
     lagging.iter().for_each(|name| crowd.resume(name));
     for (lib, left) in LIBRARIES.iter().zip(&leaving) {
@@ -93,10 +112,9 @@ fn every_reader_finds_its_place_across_the_seam() {
     }
 
     // Positions of their own: a time, or an offset that somebody has kept, before the seam and behind it.
-    let low = log.0.iter().map(|p| p.seam).min().expect("partitions") - 50;
-    let high = log.0.iter().map(|p| p.seam).max().expect("partitions") + 10;
-    let end = log.0.iter().map(|p| p.end).min().expect("partitions");
-    assert!(0 < low && high < end, "parts long enough: {low}, {high}, {end}");
+    let one = &log.0[0];
+    let (low, high) = (one.seam - 50, one.seam + 10);
+    assert!(0 < low && high < one.end, "parts long enough: {low}, {high}, {}", one.end);
     for lib in LIBRARIES {
         let mut readers: Vec<(String, BTreeMap<i32, i64>)> = Vec::new();
         for (what, time) in [("before", before), ("after", after)] {
@@ -106,12 +124,12 @@ fn every_reader_finds_its_place_across_the_seam() {
         }
         for offset in [low, high] {
             let name = format!("{lib}-from-offset-{offset}");
-            crowd.reader(lib, &name, false, &["--assign", ALL, "--from", &offset.to_string(), "--commit", "none"]);
-            readers.push((name, each(&log, |_| offset)));
+            crowd.reader(lib, &name, false, &["--assign", "0", "--from", &offset.to_string(), "--commit", "none"]);
+            readers.push((name, BTreeMap::from([(0, offset)])));
         }
         for (name, starts) in &readers {
-            let expected: BTreeMap<i32, Vec<i64>> =
-                each(&log, |p| p.end).into_iter().map(|(p, end)| (p, (starts[&p]..end).collect())).collect();
+            let rest = |(p, start): (&i32, &i64)| (*p, (*start..log.0[*p as usize].end).collect());
+            let expected: BTreeMap<i32, Vec<i64>> = starts.iter().map(rest).collect();
             let count: usize = expected.values().map(Vec::len).sum();
             crowd.wait(&format!("{name} has {count} records"), |t| {
                 t.get(name).is_some_and(|t| t.received >= count as u64)
@@ -125,6 +143,20 @@ fn every_reader_finds_its_place_across_the_seam() {
     assert!(verdict.ok(), "{verdict:#?}\n{}", proxy.tail());
     proxy.stop();
     assert_eq!(proxy.complaints(), Vec::<String>::new());
+}
+
+/// Readers of each library that seek to the end, and where that was at the least. They have read something when this
+/// returns.
+fn begin_at_the_end(crowd: &mut Crowd, when: &str) -> (BTreeMap<i32, i64>, Vec<String>) {
+    let least = crowd.java_offsets("latest");
+    let names = LIBRARIES.map(|lib| format!("{lib}-from-end-{when}")).to_vec();
+    for (lib, name) in LIBRARIES.iter().zip(&names) {
+        crowd.reader(lib, name, false, &["--assign", ALL, "--from", "latest", "--commit", "none"]);
+    }
+    crowd.wait("who begins at the end has begun", |tallies| {
+        names.iter().all(|name| tallies.get(name).is_some_and(|t| t.received > 0))
+    });
+    (least, names)
 }
 
 fn each(log: &WholeLog, of: impl Fn(&Partition) -> i64) -> BTreeMap<i32, i64> {

@@ -92,7 +92,8 @@ impl Board {
         self.changed.notify_all();
     }
 
-    /// Until `enough`. The end of one that should go on, or that did not say `done`, ends the test, and so does time that runs out.
+    /// Until `enough`. The end of one that should go on, or that did not say `done`, ends the test, and so does time
+    /// that runs out.
     pub fn wait(&self, what: &str, going_on: &[&str], enough: impl Fn(&Tallies) -> bool) -> Tallies {
         let deadline = Instant::now() + PATIENCE;
         let mut inner = self.inner.lock().unwrap();

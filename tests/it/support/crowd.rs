@@ -15,6 +15,10 @@ use super::rig::Rig;
 use super::whole_log::WholeLog;
 
 const CLIENTS: &str = "tests/clients";
+/// librdkafka's own 5 ms make hundreds of requests a second, each for one record of one partition. A broker works
+/// through one of a connection at a time; on a busy machine it falls behind until the client's own timeouts, with the
+/// proxy and without.
+pub const LINGER: &str = "linger.ms=100";
 
 pub struct Crowd {
     board: Arc<Board>,
@@ -37,7 +41,10 @@ struct Driver {
 enum Role {
     Producer,
     Member(String),
-    Assigned,
+    /// Whether it reads everything, from the beginning.
+    Assigned {
+        complete: bool,
+    },
 }
 
 impl Crowd {
@@ -70,7 +77,7 @@ impl Crowd {
     /// With `--assign` in its flags. `complete`: from the beginning to the end of all partitions.
     pub fn reader(&mut self, lib: &str, name: &str, complete: bool, flags: &[&str]) {
         self.expect.readers.insert(name.to_owned(), Reading::Assign { complete });
-        self.spawn(lib, "consume", name, flags, Role::Assigned);
+        self.spawn(lib, "consume", name, flags, Role::Assigned { complete });
     }
 
     fn spawn(&mut self, lib: &str, command: &str, name: &str, flags: &[&str], role: Role) {
@@ -141,7 +148,8 @@ impl Crowd {
         if self.drivers[name].lib == "kcat" { tally.sent } else { tally.acked }
     }
 
-    /// Until every producer has come `further` than it is now: by what was acknowledged, or where a library keeps that to itself, sent.
+    /// Until every producer has come `further` than it is now: by what was acknowledged, or where a library keeps that
+    /// to itself, sent.
     pub fn wait_for_producers(&self, further: u64) {
         let progress = |tallies: &Tallies, name: &String| self.progress(tallies, name);
         let now = self.wait("", |_| true);
@@ -152,13 +160,19 @@ impl Crowd {
         });
     }
 
-    /// Until every group has as many records as were acknowledged to all producers, which have ended.
+    /// Until every group, and every reader of everything, has as many records as were acknowledged to all producers, which
+    /// have ended.
     pub fn wait_for_readers(&self) {
         let (groups, producers) = (self.members(), self.producers());
-        self.wait("every group has what was acknowledged", |tallies| {
+        let of = |(name, d): (&String, &Driver)| match d.role {
+            Role::Assigned { complete: true } => Some(vec![name.clone()]),
+            _ => None,
+        };
+        let readers: Vec<Vec<String>> = groups.into_values().chain(self.drivers.iter().filter_map(of)).collect();
+        self.wait("every reader has what was acknowledged", |tallies| {
             let tally = |name: &String| tallies.get(name).cloned().unwrap_or_default();
             let acked: u64 = producers.iter().map(|name| tally(name).acked).sum();
-            groups.values().all(|members| members.iter().map(|m| tally(m).received).sum::<u64>() >= acked)
+            readers.iter().all(|names| names.iter().map(|name| tally(name).received).sum::<u64>() >= acked)
         });
     }
 
@@ -295,7 +309,8 @@ fn allow_list(files: &[String]) -> AllowList {
     AllowList::parse(&files.iter().map(read).collect::<String>()).expect("an allow-list")
 }
 
-/// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that it is here for.
+/// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that
+/// it is here for.
 fn run() -> Command {
     let mut command = Command::new(here().join("run"));
     command.env_remove("LD_LIBRARY_PATH");

@@ -1,6 +1,8 @@
-//! What suites against real Kafka are made of: the clusters, a proxy as a process of its own, real clients, and what all of them said.
+//! What suites against real Kafka are made of: the clusters, a proxy as a process of its own, real clients, and what
+//! all of them said.
 //!
-//! Nothing here waits by the clock: readiness, counts and ends are events, and a deadline only says that something is wrong.
+//! Nothing here waits by the clock: readiness, counts and ends are events, and a deadline only says that something is
+//! wrong.
 
 #![cfg(feature = "librdkafka")]
 

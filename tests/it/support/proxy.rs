@@ -153,8 +153,8 @@ impl Proxy {
         self.wait_for_end();
     }
 
-    /// SIGKILL at a moment that nobody has chosen: `after` the seal of a switch began. What a seal waits for before it holds
-    /// anything does not count.
+    /// SIGKILL at a moment that nobody has chosen: `after` the seal of a switch began. What a seal waits for before it
+    /// holds anything does not count.
     pub fn kill_in_the_seal(&mut self, after: Duration) {
         let switch = self.begin_switch();
         let log = self.log();

@@ -100,8 +100,8 @@ fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>) -> Partition 
     Partition { segments, entries: Vec::new(), seam: high, end: high + next - first }
 }
 
-/// From the beginning of each partition to its end. By kcat: it is nobody's client library here, reads every codec, and is told to
-/// check every checksum.
+/// From the beginning of each partition to its end. By kcat: it is nobody's client library here, reads every codec, and
+/// is told to check every checksum.
 fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(usize, i64, i64, Vec<u8>)) {
     let mut kcat = Command::new("kcat");
     kcat.env_remove("LD_LIBRARY_PATH"); // which may lead to a librdkafka of cargo's, without zstd
