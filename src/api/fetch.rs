@@ -417,7 +417,7 @@ impl Gather {
         match log_start {
             None => wanted.not_before = Some(cx.now + PAUSE),
             Some(start) if (now.segment, now.native, now.end) == (place.segment, place.native, place.end) => {
-                explain(cx, state, wanted, &place, start);
+                explain(state, wanted, &place, start);
             }
             Some(_) => {}
         }
@@ -527,7 +527,7 @@ fn out_of_range(
 }
 
 /// A broker had nothing at `place`, and its log begins at `start`: below a hole a reader goes on (DESIGN.md section 3).
-fn explain(cx: &Context<'_>, state: &PartitionState, wanted: &mut Wanted, place: &Place, start: NOffset) {
+fn explain(state: &PartitionState, wanted: &mut Wanted, place: &Place, start: NOffset) {
     let (topic, partition) = &wanted.key;
     if start <= place.native && place.end.is_some() {
         tracing::error!(%topic, partition, side = %place.side, offset = place.native.0,

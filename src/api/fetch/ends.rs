@@ -19,8 +19,9 @@ impl Gather {
     ) {
         let (high_watermark, last_stable) = visible_ends(state, None);
         let place = self.place(state, wanted.v);
-        let is_end = state.held || lanes.is_at_end(&wanted.key, place.native);
-        let believed = |end: VOffset| end > wanted.v || end == wanted.v && is_end;
+        let is_end = lanes.is_at_end(&wanted.key, place.native);
+        // In a hold everybody is shown the same end.
+        let believed = |end: VOffset| state.held || end > wanted.v || end == wanted.v && is_end;
         if believed(high_watermark) {
             answer.high_watermark = high_watermark.0;
             answer.last_stable_offset = if believed(last_stable) { last_stable.0 } else { NONE };

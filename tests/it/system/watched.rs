@@ -46,8 +46,8 @@ async fn a_hold_is_part_of_a_requests_duration() {
     const AT_LEAST: Duration = Duration::from_millis(110);
     let world = World::with(1, |config| config.seal.hold_budget = Duration::from_secs(600));
     world.prepare().await;
-    // The seal asks for the log's end and gets no answer: the hold lasts until this is let go.
-    let hold = world.source.faults().hold(ApiKey::ListOffsets, None, Point::Answer);
+    // The hold lasts until its marker is let go.
+    let hold = world.target.faults().hold_produce(Some(MARKERS));
     let switch = world.begin_switch();
     let mut raw = world.client().await;
     let pid = world.producer().await;
