@@ -34,6 +34,8 @@ const SWITCHES: usize = 5;
 /// Warmed up once the longest waits of this many seconds, one after the other, lie within a factor of each other.
 const STEADY_SECONDS: usize = 3;
 const STEADY: f64 = 2.0;
+/// Milliseconds. Longer waits without a switch are a queue before the brokers, and hide what a switch does.
+const CALM: f64 = 100.0;
 /// After so long it begins all the same, and says so.
 const WARM_UP: Duration = Duration::from_secs(60);
 /// Without a switch, for comparison; then around the switch.
@@ -124,7 +126,7 @@ fn one(proxy: &Proxy, name: &str, load: Arc<Load>) -> Result<(f64, f64)> {
     let answered = produced.iter().map(|r| r.done).collect();
     println!(
         "| {name}{} | {:.1} | {:.1} | {same:.1} | {pause:.1} | {:.1} | {hold:.0} | {:.1} | {:.1} |",
-        if steady { "" } else { " (not steady)" },
+        if steady && same <= CALM { "" } else { " (not steady)" },
         waits[waits.len() / 2],
         waits[waits.len() * 99 / 100],
         gap(answered, around.start, around.end),
@@ -144,7 +146,7 @@ fn warm_up(load: &Load) -> bool {
         longest.push(load.longest_wait_since(from));
         let last = &longest[longest.len().saturating_sub(STEADY_SECONDS)..];
         let (least, most) = last.iter().fold((f64::MAX, 0.0f64), |(low, high), x| (low.min(*x), high.max(*x)));
-        if last.len() == STEADY_SECONDS && least > 0.0 && most <= STEADY * least {
+        if last.len() == STEADY_SECONDS && least > 0.0 && most <= CALM.min(STEADY * least) {
             return true;
         }
     }
