@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::ends::{delivered_ends, hear_ends};
-use self::lanes::{Asked, Key};
+use self::lanes::{Arrived, Asked, Key};
 use super::Context;
 use crate::error::{code, is_stale_topology};
 use crate::ids::{NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
@@ -194,7 +194,7 @@ impl Gather {
             let Some(parked) = lanes.unpark(&wanted.key) else { continue };
             // Of another isolation, aborted records may be among them.
             if parked.isolation == self.request.isolation_level {
-                self.take(cx, lanes, parked.lane, i, parked.native, parked.answer, false);
+                self.take(cx, lanes, i, parked, false);
             }
         }
     }
@@ -283,32 +283,25 @@ impl Gather {
         };
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
         let crowded = answer.topics.iter().flat_map(|t| &t.partitions).any(|p| !p.records.is_empty());
-        for (part, native, partition) in asked.parts_of(answer) {
-            hear_ends(cx, key.side, &part, &partition);
+        for (part, native, answer) in asked.parts_of(answer) {
+            hear_ends(cx, key.side, &part, &answer);
+            let arrived = Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now };
             let probe = key.kind == LaneKind::Probe;
             let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
             match self.places.get(&part).copied().filter(open) {
                 // Stale isolation: aborted records may be among them.
                 Some(i) if probe || !self.is_full() && asked.isolation == self.request.isolation_level => {
-                    self.take(cx, lanes, key, i, native, partition, crowded);
+                    self.take(cx, lanes, i, arrived, crowded);
                 }
-                _ if !probe => lanes.keep(part, key, native, asked.isolation, partition, cx.now),
+                _ if !probe => lanes.keep(part, arrived),
                 _ => {}
             }
         }
     }
 
     /// One partition of a lane's answer.
-    fn take(
-        &mut self,
-        cx: &Context<'_>,
-        lanes: &mut Lanes,
-        key: LaneKey,
-        i: usize,
-        native: NOffset,
-        mut answer: PartitionFetched,
-        crowded: bool,
-    ) {
+    fn take(&mut self, cx: &Context<'_>, lanes: &mut Lanes, i: usize, arrived: Arrived, crowded: bool) {
+        let Arrived { lane: key, native, mut answer, .. } = arrived;
         let Some(wanted) = self.wanted.get(i) else { return };
         let state = cx.partitions.get(&wanted.key.0, wanted.key.1);
         // Cut and translated by the map that holds now: an answer to another place than today's is dropped.
@@ -495,10 +488,10 @@ pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
             continue;
         };
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
-        for (part, native, partition) in asked.parts_of(answer) {
-            hear_ends(cx, key.side, &part, &partition);
+        for (part, native, answer) in asked.parts_of(answer) {
+            hear_ends(cx, key.side, &part, &answer);
             if key.kind != LaneKind::Probe {
-                lanes.keep(part, key, native, asked.isolation, partition, cx.now);
+                lanes.keep(part, Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now });
             }
         }
     }

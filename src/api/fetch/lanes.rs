@@ -92,10 +92,9 @@ enum LaneState {
     Ready(Asked, Option<FetchResponse>),
 }
 
-/// Records of one partition that have arrived before the client asked for them: as the broker sent them, in one piece
-/// with their list of aborted transactions.
+/// What a broker has sent of one partition, in one piece with its list of aborted transactions.
 #[derive(Debug)]
-pub(super) struct Parked {
+pub(super) struct Arrived {
     pub(super) lane: LaneKey,
     pub(super) native: NOffset,
     pub(super) isolation: i8,
@@ -117,7 +116,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Lanes {
     states: HashMap<LaneKey, LaneState>,
-    parked: HashMap<Key, Parked>,
+    /// Before the client has asked for it.
+    parked: HashMap<Key, Arrived>,
     /// Bytes of `parked`, and who counts them for all connections.
     parked_bytes: usize,
     read_ahead: Arc<ReadAhead>,
@@ -157,26 +157,18 @@ impl Lanes {
     }
 
     /// Keeps what the client has not asked for, or cannot take yet; what says nothing is left out.
-    pub(super) fn keep(
-        &mut self,
-        key: Key,
-        lane: LaneKey,
-        native: NOffset,
-        isolation: i8,
-        answer: PartitionFetched,
-        since: Instant,
-    ) {
-        if answer.error_code == code::NONE && !answer.records.is_empty() {
-            self.park(key, Parked { lane, native, isolation, answer, since });
+    pub(super) fn keep(&mut self, key: Key, arrived: Arrived) {
+        if arrived.answer.error_code == code::NONE && !arrived.answer.records.is_empty() {
+            self.park(key, arrived);
         }
     }
 
     /// If there is room.
-    fn park(&mut self, key: Key, parked: Parked) {
+    fn park(&mut self, key: Key, parked: Arrived) {
         self.unpark(&key);
         if self.parked_bytes + parked.answer.records.len() > self.read_ahead.per_connection {
             let now = parked.since;
-            let stale = |p: &Parked| now.saturating_duration_since(p.since) > STALE;
+            let stale = |p: &Arrived| now.saturating_duration_since(p.since) > STALE;
             let old: Vec<Key> = self.parked.iter().filter(|(_, p)| stale(p)).map(|(key, _)| key.clone()).collect();
             for key in old {
                 self.unpark(&key);
@@ -189,7 +181,7 @@ impl Lanes {
         }
     }
 
-    pub(super) fn unpark(&mut self, key: &Key) -> Option<Parked> {
+    pub(super) fn unpark(&mut self, key: &Key) -> Option<Arrived> {
         let parked = self.parked.remove(key)?;
         let bytes = parked.answer.records.len();
         self.parked_bytes -= bytes;
