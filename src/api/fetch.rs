@@ -16,10 +16,12 @@ pub use lanes::{LaneKey, LaneKind, Lanes, Question};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::ends::{delivered_ends, hear_ends};
 use self::lanes::{Arrived, Asked, Key};
+use self::plan::SHORT_POLL;
 use super::Context;
 use crate::error::{code, is_stale_topology};
 use crate::ids::{NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
@@ -55,8 +57,8 @@ struct Wanted {
     got: Option<Got>,
     /// A broker has answered for this place since this fetch came.
     answered: bool,
-    /// It was read on the lane for what lies there already, and had nothing.
-    caught_up: bool,
+    /// It was read on the lane for what lies there already, and had nothing: that is not asked again before then.
+    caught_up_until: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -110,7 +112,16 @@ impl Gather {
                 let key = (name.clone().unwrap_or_else(|| "".into()), partition.index);
                 let v = Virtual(partition.fetch_offset);
                 let max_bytes = partition.max_bytes;
-                wanted.push(Wanted { at, key, v, max_bytes, got, answered: false, caught_up: false, not_before: None });
+                wanted.push(Wanted {
+                    at,
+                    key,
+                    v,
+                    max_bytes,
+                    got,
+                    answered: false,
+                    caught_up_until: None,
+                    not_before: None,
+                });
             }
         }
         // Sessions are never given, so any but a new one is unknown. Replicas are not served.
@@ -156,8 +167,9 @@ impl Gather {
             self.snapshot = cx.partitions.version;
             self.check_again(cx);
         }
+        lanes.forget_stale(cx.now);
         self.take_parked(cx, lanes);
-        for (key, asked, answer) in lanes.take_ready() {
+        for (key, asked, answer) in lanes.take_ready(|_| true) {
             self.absorb(cx, lanes, key, &asked, answer);
         }
         for (question, log_start) in lanes.take_starts() {
@@ -177,8 +189,13 @@ impl Gather {
         }
     }
 
+    /// Whether the answer has room for so many bytes more; the first always has its place.
+    fn fits(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= usize::try_from(self.request.max_bytes).unwrap_or(0)
+    }
+
     fn is_full(&self) -> bool {
-        self.bytes >= usize::try_from(self.request.max_bytes).unwrap_or(0).max(1)
+        !self.fits(1)
     }
 
     /// What was read ahead.
@@ -188,8 +205,8 @@ impl Gather {
         }
         for i in 0..self.wanted.len() {
             let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none()) else { continue };
-            if self.is_full() {
-                return;
+            if !lanes.parked_bytes(&wanted.key).is_some_and(|bytes| self.fits(bytes)) {
+                continue;
             }
             let Some(parked) = lanes.unpark(&wanted.key) else { continue };
             // Of another isolation, aborted records may be among them.
@@ -282,7 +299,8 @@ impl Gather {
             return;
         };
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
-        let crowded = answer.topics.iter().flat_map(|t| &t.partitions).any(|p| !p.records.is_empty());
+        let total: usize = answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.records.len()).sum();
+        let mut later = Vec::new();
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
             let arrived = Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now };
@@ -290,12 +308,22 @@ impl Gather {
             let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
             match self.places.get(&part).copied().filter(open) {
                 // Stale isolation: aborted records may be among them.
-                Some(i) if probe || !self.is_full() && asked.isolation == self.request.isolation_level => {
-                    self.take(cx, lanes, i, arrived, crowded);
+                Some(_) if !probe && asked.isolation != self.request.isolation_level => {}
+                Some(i) if probe || self.fits(arrived.answer.records.len()) => {
+                    self.take(cx, lanes, i, arrived, total > 0);
                 }
-                _ if !probe => lanes.keep(part, arrived),
+                _ if !probe => later.push((part, arrived)),
                 _ => {}
             }
+        }
+        // A little of a large answer must not keep all of it in memory.
+        let kept: usize = later.iter().map(|(_, arrived)| arrived.answer.records.len()).sum();
+        for (part, mut arrived) in later {
+            if kept < total / 2 {
+                arrived.answer.records = Records::One(Bytes::copy_from_slice(&arrived.answer.records.to_bytes()));
+            }
+            let tells = is_sealed(cx, &part);
+            lanes.keep(part, arrived, tells);
         }
     }
 
@@ -375,9 +403,9 @@ impl Gather {
         }
         let readable = if committed { answer.last_stable_offset } else { answer.high_watermark };
         if rebased.is_empty() {
-            wanted.caught_up = key.kind == LaneKind::Ahead;
+            wanted.caught_up_until = (key.kind == LaneKind::Ahead).then(|| cx.now + SHORT_POLL);
             // Others have used up the budget of that request, or there is nothing.
-            lanes.served(&wanted.key, native, crowded && native.0 < readable, cx.now);
+            lanes.served(&wanted.key, key.side, native, crowded && native.0 < readable, cx.now);
             if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
                 lanes.probes.insert(wanted.key.clone());
             }
@@ -446,8 +474,8 @@ impl Gather {
                 }
                 Some(got) if got.answer.error_code == code::NONE => {
                     let mut answer = got.answer;
-                    let delta = got.place.map_or(0, |place| place.delta);
-                    lanes.served(&key, Native(got.next.0.saturating_sub(delta)), got.more, cx.now);
+                    let (side, delta) = got.place.map_or((cx.shared.config.default_side, 0), |p| (p.side, p.delta));
+                    lanes.served(&key, side, Native(got.next.0.saturating_sub(delta)), got.more, cx.now);
                     if let Some(state) = state {
                         delivered_ends(state, got.next, &mut answer);
                     }
@@ -461,7 +489,7 @@ impl Gather {
             if let Some(wanted) = self.wanted.get_mut(i) {
                 wanted.v = next.unwrap_or(wanted.v);
                 wanted.answered = false;
-                wanted.caught_up = false;
+                wanted.caught_up_until = None;
                 // What has failed is not asked for again before the client does.
                 wanted.got = (error != code::NONE).then(|| Got::error(key.1, error));
                 if let Some(topic) = topics.get_mut(wanted.at.0) {
@@ -482,7 +510,8 @@ impl Got {
 
 /// What came while nobody waits for it: kept for the client's next fetch, as far as there is room.
 pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
-    for (key, asked, answer) in lanes.take_ready() {
+    // What a probe says waits for who asked.
+    for (key, asked, answer) in lanes.take_ready(|lane| lane.kind != LaneKind::Probe) {
         let Some(answer) = answer.filter(|a| a.error_code == code::NONE) else {
             cx.shared.refresh(key.side);
             continue;
@@ -490,11 +519,18 @@ pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
-            if key.kind != LaneKind::Probe {
-                lanes.keep(part, Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now });
+            if is_stale_topology(answer.error_code) {
+                cx.shared.refresh(key.side);
             }
+            let tells = is_sealed(cx, &part);
+            lanes.keep(part, Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now }, tells);
         }
     }
+}
+
+/// Only there an empty answer says something: a closed segment may end in a hole.
+fn is_sealed(cx: &Context<'_>, part: &Key) -> bool {
+    cx.partitions.get(&part.0, part.1).is_some_and(|state| state.map.seals() > 0)
 }
 
 /// OFFSET_OUT_OF_RANGE of one side is never passed on unexamined (PROTOCOL.md rule 14). What has to be asked about it.

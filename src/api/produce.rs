@@ -12,7 +12,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Context;
-use crate::error::code;
+use crate::error::{code, is_retriable};
 use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
 use crate::producers::{Order, Stamp, Verdict, order};
 use crate::routing::Live;
@@ -93,10 +93,11 @@ pub fn patience(request: &ProduceRequest, budget: Duration) -> Duration {
     third.max(SHORTEST_HOLD).min(budget)
 }
 
-/// `order`: what this client connection has sent before.
-pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>) -> Plan {
+/// `order`: what this client connection has sent before. `impatient`: what a gate keeps waiting comes back to the client.
+pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, impatient: bool) -> Plan {
     let mut parts = Vec::with_capacity(1);
     let mut local = Vec::new();
+    let mut refused = Vec::new();
     let mut unchanged = true;
     for (t, topic) in request.topics.iter().enumerate() {
         let name = topic_name(cx, topic);
@@ -108,14 +109,26 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>) 
                 local.push(refuse(unknown_topic(cx.version)));
                 continue;
             };
-            match plan_partition(cx, name, topic.id, partition, &mut order.borrow_mut()) {
+            match plan_partition(cx, name, topic.id, partition, &mut order.borrow_mut(), impatient) {
                 Placed::Part(part, same) => {
                     unchanged &= same;
                     parts.push(Part { at, ..*part });
                 }
                 Placed::Answer(answer) => local.push(Local { at, answer }),
+                Placed::Refused(by_gate) => {
+                    local.push(refuse(by_gate.error));
+                    refused.push(by_gate);
+                }
                 Placed::Wait(plan) => return *plan,
             }
+        }
+    }
+    // Not before it is known that the request goes: a plan that is given up asks the gate again.
+    for by_gate in refused {
+        let Refused { live, key, stamp, error } = *by_gate;
+        live.gate().refused(stamp.pid);
+        if is_retriable(error) {
+            order.borrow_mut().refused(&key, &stamp, error);
         }
     }
     unchanged &= local.is_empty() && parts.windows(2).all(|w| (w[0].side, w[0].node) == (w[1].side, w[1].node));
@@ -137,7 +150,16 @@ fn topic_name(cx: &Context<'_>, topic: &ProduceTopic) -> Option<TopicName> {
 enum Placed {
     Part(Box<Part>, bool),
     Answer(PartitionProduced),
+    Refused(Box<Refused>),
     Wait(Box<Plan>),
+}
+
+/// By the gate.
+struct Refused {
+    live: Arc<Live>,
+    key: order::Key,
+    stamp: Stamp,
+    error: i16,
 }
 
 fn plan_partition(
@@ -146,6 +168,7 @@ fn plan_partition(
     id: Uuid,
     partition: &ProducePartition,
     order: &mut Order,
+    impatient: bool,
 ) -> Placed {
     let index = partition.index;
     let refuse = |error: i16| Placed::Answer(PartitionProduced::refused(index, error));
@@ -185,7 +208,7 @@ fn plan_partition(
         part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
         part.tracked = Some(state.live.clone());
         if let Some(stamp) = &stamp {
-            let mut gate = state.live.gate();
+            let gate = state.live.gate();
             let verdict = match crate::crash::gate_is_out() {
                 true => Verdict::Forward,
                 false => gate.judge(stamp, cx.now_ms),
@@ -193,16 +216,22 @@ fn plan_partition(
             cx.shared.metrics.gate(&verdict, state.map.seals());
             match verdict {
                 Verdict::Forward => {}
-                Verdict::Acknowledge(offset) => return Placed::Answer(acknowledged(index, offset)),
-                Verdict::Wait => return Placed::Wait(Box::new(Plan::Gated)),
-                Verdict::Later => {
-                    gate.refused(stamp.pid);
+                Verdict::Acknowledge(offset) => {
+                    order.stored(&(name.clone(), index, stamp.pid), stamp);
+                    return Placed::Answer(acknowledged(index, offset));
+                }
+                Verdict::Wait if !impatient => return Placed::Wait(Box::new(Plan::Gated)),
+                Verdict::Wait => {
                     order.refused(&(name.clone(), index, stamp.pid), stamp, code::NOT_LEADER_OR_FOLLOWER);
                     return refuse(code::NOT_LEADER_OR_FOLLOWER);
                 }
-                Verdict::Refuse(error) => {
-                    gate.refused(stamp.pid);
-                    return refuse(error);
+                Verdict::Later | Verdict::Refuse(_) => {
+                    let error = match verdict {
+                        Verdict::Refuse(error) => error,
+                        _ => code::NOT_LEADER_OR_FOLLOWER,
+                    };
+                    let (live, key) = (state.live.clone(), (name.clone(), index, stamp.pid));
+                    return Placed::Refused(Box::new(Refused { live, key, stamp: *stamp, error }));
                 }
                 Verdict::Ask => {
                     let Some(leader) = leader else {

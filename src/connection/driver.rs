@@ -94,6 +94,8 @@ struct Pipeline {
     backlog: VecDeque<Arrived>,
     /// The request at the head of the backlog waits for a hold or a gate; since when.
     held_since: Option<Instant>,
+    /// The same for the gate alone.
+    gated_since: Option<Instant>,
     /// The seal was told how long it can wait.
     told: bool,
     /// Of `answers`, those that are not for produce.
@@ -118,6 +120,7 @@ struct HalfFrame {
 pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
     let limits = session.shared.config.limits.clone();
     let idle = session.shared.config.timeouts.client_idle;
+    let straggling = session.shared.config.timeouts.straggling_part;
     let frame_limit = usize::try_from(limits.frame.as_u64()).unwrap_or(usize::MAX);
     let frame_patience = session.shared.config.timeouts.client_frame;
     let held = Rc::new(Held::new(session.shared.clone(), session.client));
@@ -131,6 +134,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         answers: FuturesOrdered::new(),
         backlog: VecDeque::new(),
         held_since: None,
+        gated_since: None,
         told: false,
         started: 0,
     };
@@ -150,6 +154,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         if !open {
             half.since = Instant::now();
         }
+        let impatient_at = line.gated_since.unwrap_or_else(Instant::now) + straggling;
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -158,6 +163,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 }
             }
             () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
+            () = tokio::time::sleep_until(impatient_at), if line.gated_since.is_some_and(|_| Instant::now() < impatient_at) => {}
             read = frames.step(), if open && room => {
                 held.half_read(frames.unfinished());
                 let end = match read {
@@ -275,6 +281,7 @@ impl Pipeline {
                         Finished { held: arrived.size, api_key: arrived.head.api_key, since: arrived.since };
                     self.started += usize::from(!produce);
                     self.told = false;
+                    self.gated_since = None;
                     if self.held_since.take().is_some() {
                         self.session.shared.metrics.held(false);
                     }
@@ -331,10 +338,13 @@ impl Pipeline {
             arrived.produce = Some(decoded);
         }
         let Some(request) = &arrived.produce else { return Ok(None) };
-        match produce::dispatch(&self.session, head, request, &arrived.body) {
+        let most = self.session.shared.config.timeouts.straggling_part;
+        let impatient = self.gated_since.is_some_and(|since| since.elapsed() >= most);
+        match produce::dispatch(&self.session, head, request, &arrived.body, impatient) {
             Dispatched::Sent(sent) => Ok(Some(sent.answer(self.session.clone()).boxed_local())),
             Dispatched::Held => {
                 let shared = &self.session.shared;
+                self.gated_since = None;
                 if self.held_since.is_none() {
                     self.held_since = Some(Instant::now());
                     shared.metrics.held(true);
@@ -351,6 +361,7 @@ impl Pipeline {
                 Ok(None)
             }
             Dispatched::Gated => {
+                self.gated_since.get_or_insert_with(Instant::now);
                 if self.held_since.is_none() {
                     self.held_since = Some(Instant::now());
                     self.session.shared.metrics.held(true);

@@ -50,14 +50,21 @@ struct Waiting {
 }
 
 /// Plans and sends, without awaiting anything in between. `body` is the request as it came.
-pub fn dispatch(session: &Rc<Session>, head: &RequestHead, request: &ProduceRequest, body: &Bytes) -> Dispatched {
+/// `impatient`: a gate has kept it for so long that it is sent back to its client.
+pub fn dispatch(
+    session: &Rc<Session>,
+    head: &RequestHead,
+    request: &ProduceRequest,
+    body: &Bytes,
+    impatient: bool,
+) -> Dispatched {
     let version = head.api_version;
     let cx = session.context(version);
     if let Some(id) = &request.transactional_id {
         tracing::warn!(transactional_id = %id.as_str(), "produce refused: transactions are not supported yet");
         return Dispatched::Sent(Sent::refused(head, request, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
-    let (parts, local, unchanged) = match produce::plan(&cx, request, &session.order) {
+    let (parts, local, unchanged) = match produce::plan(&cx, request, &session.order, impatient) {
         Plan::Send { parts, local, unchanged } => (parts, local, unchanged),
         Plan::Held => return Dispatched::Held,
         Plan::Gated => return Dispatched::Gated,
@@ -301,7 +308,11 @@ impl Outcomes {
     fn order(&self, session: &Session, part: &Part, outcome: Outcome) {
         let Some((key, stamp, at)) = part.order() else { return };
         let mut order = session.order.borrow_mut();
+        if let Outcome::Appended(_) = outcome {
+            return order.stored(&key, &stamp);
+        }
         if let Outcome::Refused(error) = outcome
+            && order.is_awaited(&key, &stamp, at)
             && (is_retriable(error) || part.tracked.as_ref().is_some_and(|l| l.gate().awaits_head(stamp.pid)))
         {
             order.refused(&key, &stamp, error);

@@ -277,7 +277,28 @@ impl Control {
                 }
             }
         }
-        Ok(())
+        self.seen_by_all(known).await
+    }
+
+    /// What workers route by may be older than the look that was just taken: a topic made anew would be sealed by what is
+    /// remembered of the old one.
+    async fn seen_by_all(&self, known: &crate::store::MigrationState) -> Result<(), Refusal> {
+        let mut changed = self.shared.topology_changed.subscribe();
+        let all = || {
+            let topology = self.shared.topology.load();
+            let seen = |name: &str, id| topology.topic(Side::Source, name).is_some_and(|t| t.id == id);
+            known.topics.iter().all(|t| t.source_id.is_nil() || seen(&t.name, t.source_id))
+        };
+        let looks = async {
+            while !all() {
+                self.shared.refresh(Side::Source);
+                drop(changed.changed().await);
+            }
+        };
+        tokio::time::timeout(self.shared.config.timeouts.request, looks).await.map_err(|_| {
+            let message = "the source's metadata is not up to date".to_owned();
+            Refusal::new("cluster_unreachable", message, "try again when all of its brokers can be reached")
+        })
     }
 
     async fn append(&self, events: Vec<Event>) -> Result<(), Refusal> {

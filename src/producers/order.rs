@@ -75,6 +75,24 @@ impl Order {
         }
     }
 
+    /// A broker has it, and so all that was in front of it: whatever copies say now, nothing waits for them.
+    pub fn stored(&mut self, key: &Key, stamp: &Stamp) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let over = |epoch: i16, first: i32| {
+            epoch < stamp.epoch || epoch == stamp.epoch && stamp::at_or_before(first, stamp.first)
+        };
+        line.flights.retain(|f| !over(f.0, f.1));
+        line.refused = line.refused.filter(|r| !over(r.epoch, r.first));
+        if line.flights.is_empty() && line.refused.is_none() {
+            self.lines.remove(key);
+        }
+    }
+
+    /// Whether this copy of it is on its way, and no other one is known to be stored.
+    pub fn is_awaited(&self, key: &Key, stamp: &Stamp, at: At) -> bool {
+        self.lines.get(key).is_some_and(|line| line.flights.contains(&(stamp.epoch, stamp.first, at)))
+    }
+
     /// It has its outcome.
     pub fn answered(&mut self, key: &Key, stamp: &Stamp, at: At) {
         let Some(line) = self.lines.get_mut(key) else { return };

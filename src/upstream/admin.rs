@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{ANSWER_PATIENCE, Connection, Limits, Lost, Outgoing};
+use super::connection::{Connection, Limits, Lost, Outgoing};
 use super::topology::Broker;
 use crate::config::Config;
 use crate::ids::Side;
@@ -162,7 +162,7 @@ impl Admin {
             client_id: Some(StrBytes::from_static_str("kafka-cutover")),
             body,
             answered: true,
-            patience: ANSWER_PATIENCE,
+            patience: self.patience,
             completion: Box::new(move |outcome| drop(done.send(outcome))),
         };
         if let Some(metrics) = &self.metrics {

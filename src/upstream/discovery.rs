@@ -19,6 +19,8 @@ use crate::ids::{NO_EPOCH, TopicName};
 
 /// Looks that follow each other closely are spread by this.
 const SPREAD: Duration = Duration::from_millis(20);
+/// A look at one broker takes less, or the next one is asked.
+const HANGS: Duration = Duration::from_secs(4);
 /// After a failed look the next one comes this soon.
 const AGAIN: Duration = Duration::from_millis(250);
 const BROKER: i8 = 4;
@@ -111,12 +113,20 @@ where
     let mut configs = HashMap::new();
     loop {
         admin.next_turn();
-        let mut seen = look(&admin, &known).await;
+        // A broker that hangs must not hide what the others know; a cluster that is slow has all its time.
+        let mut seen = match timeout(HANGS, look(&admin, &known)).await {
+            Ok(seen) => seen,
+            Err(_) => {
+                admin.next_turn();
+                look(&admin, &known).await
+            }
+        };
         if let Ok(view) = &mut seen {
             // Asked once per cluster: a broker's default does not change while it runs.
             if !configs.contains_key(&view.cluster_id) {
-                let answer = broker_config(&admin, view).await;
-                configs.insert(view.cluster_id.clone(), answer.unwrap_or_default());
+                if let Some(answer) = broker_config(&admin, view).await {
+                    configs.insert(view.cluster_id.clone(), answer);
+                }
             }
             let config = configs.get(&view.cluster_id).copied().unwrap_or_default();
             view.creates_topics = config.creates_topics;

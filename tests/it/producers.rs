@@ -186,6 +186,27 @@ fn a_batch_does_not_overtake_one_that_another_broker_still_has() {
     assert_eq!(order.refuses(&key(), &stamp(2), A), None);
 }
 
+#[test]
+fn a_batch_that_is_stored_ends_all_waiting_for_its_copies() {
+    // Sent again to another broker while the first says nothing: what comes behind it goes on.
+    let mut order = Order::default();
+    order.forwarded(&key(), &stamp(0), A);
+    order.forwarded(&key(), &stamp(0), B);
+    order.stored(&key(), &stamp(0));
+    assert_eq!(order.refuses(&key(), &stamp(1), B), None);
+    // The late word of the first is no news.
+    assert!(!order.is_awaited(&key(), &stamp(0), A));
+    // Refused here, and then acknowledged as what the sealed side has.
+    order.refused(&key(), &stamp(1), 6);
+    assert_eq!(order.refuses(&key(), &stamp(2), A), Some(6));
+    order.stored(&key(), &stamp(1));
+    assert_eq!(order.refuses(&key(), &stamp(2), A), None);
+    // A head behind it is still one.
+    order.refused(&key(), &stamp(3), 6);
+    order.stored(&key(), &stamp(2));
+    assert_eq!(order.refuses(&key(), &stamp(4), A), Some(6));
+}
+
 const SETTLE: Duration = Duration::from_secs(10);
 
 fn lost(pid: i64, at: i64, size: usize, at_ms: i64) -> Unknown {

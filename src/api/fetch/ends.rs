@@ -19,7 +19,7 @@ impl Gather {
     ) {
         let (high_watermark, last_stable) = visible_ends(state, None);
         let place = self.place(state, wanted.v);
-        let is_end = lanes.is_at_end(&wanted.key, place.native);
+        let is_end = lanes.is_at_end(&wanted.key, place.side, place.native);
         // In a hold everybody is shown the same end.
         let believed = |end: VOffset| state.held || end > wanted.v || end == wanted.v && is_end;
         if believed(high_watermark) {

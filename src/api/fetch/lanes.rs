@@ -105,6 +105,7 @@ pub(super) struct Arrived {
 /// What a broker has told this client of a partition.
 #[derive(Clone, Copy, Debug)]
 struct Known {
+    side: Side,
     /// Native position up to which the client has been served.
     next: NOffset,
     /// There is more behind it that the client may see.
@@ -137,8 +138,10 @@ pub struct Lanes {
 const MANY: usize = 20_000;
 /// A client that was served from a partition this long ago and has not asked for more is not waiting for it.
 const RECENT: Duration = Duration::from_secs(2);
-/// What nobody has asked for in this time is not worth its memory.
+/// Records that nobody has asked for in this time are not worth their memory.
 const STALE: Duration = Duration::from_secs(10);
+/// An error, or that there was nothing, is not true for longer.
+const NEWS: Duration = Duration::from_secs(1);
 
 impl Lanes {
     pub fn new(read_ahead: Arc<ReadAhead>) -> Self {
@@ -156,28 +159,35 @@ impl Lanes {
         }
     }
 
-    /// Keeps what the client has not asked for, or cannot take yet; what says nothing is left out.
-    pub(super) fn keep(&mut self, key: Key, arrived: Arrived) {
-        if arrived.answer.error_code == code::NONE && !arrived.answer.records.is_empty() {
-            self.park(key, arrived);
+    /// Keeps what the client has not asked for, or cannot take yet, if there is room. `tells`: also without records it says
+    /// something that the client's next fetch must hear.
+    pub(super) fn keep(&mut self, key: Key, arrived: Arrived, tells: bool) {
+        let bytes = arrived.answer.records.len();
+        if bytes == 0 && !tells && arrived.answer.error_code == code::NONE {
+            return;
+        }
+        self.unpark(&key);
+        if self.parked_bytes + bytes > self.read_ahead.per_connection {
+            self.forget_stale(arrived.since);
+        }
+        if self.parked_bytes + bytes <= self.read_ahead.per_connection && self.read_ahead.take(bytes) {
+            self.parked_bytes += bytes;
+            self.parked.insert(key, arrived);
+        } else {
+            // To be read again, and waited for.
+            self.served(&key, arrived.lane.side, arrived.native, true, arrived.since);
         }
     }
 
-    /// If there is room.
-    fn park(&mut self, key: Key, parked: Arrived) {
-        self.unpark(&key);
-        if self.parked_bytes + parked.answer.records.len() > self.read_ahead.per_connection {
-            let now = parked.since;
-            let stale = |p: &Arrived| now.saturating_duration_since(p.since) > STALE;
-            let old: Vec<Key> = self.parked.iter().filter(|(_, p)| stale(p)).map(|(key, _)| key.clone()).collect();
-            for key in old {
-                self.unpark(&key);
-            }
-        }
-        let bytes = parked.answer.records.len();
-        if self.parked_bytes + bytes <= self.read_ahead.per_connection && self.read_ahead.take(bytes) {
-            self.parked_bytes += bytes;
-            self.parked.insert(key, parked);
+    /// What nobody has asked for in time is not true any more, or not worth its memory.
+    pub(super) fn forget_stale(&mut self, now: Instant) {
+        let stale = |p: &Arrived| {
+            let most = if p.answer.records.is_empty() { NEWS } else { STALE };
+            now.saturating_duration_since(p.since) > most
+        };
+        let old: Vec<Key> = self.parked.iter().filter(|(_, p)| stale(p)).map(|(key, _)| key.clone()).collect();
+        for key in old {
+            self.unpark(&key);
         }
     }
 
@@ -197,6 +207,11 @@ impl Lanes {
         self.parked.contains_key(key)
     }
 
+    /// Bytes of records that are parked for a partition; `None`: nothing is.
+    pub(super) fn parked_bytes(&self, key: &Key) -> Option<usize> {
+        self.parked.get(key).map(|p| p.answer.records.len())
+    }
+
     /// Bytes that may still be read ahead of this client.
     pub(super) fn room(&self) -> usize {
         self.read_ahead.per_connection.saturating_sub(self.parked_bytes).min(self.read_ahead.room())
@@ -211,21 +226,21 @@ impl Lanes {
     }
 
     /// The client has been served up to `next`, and there is more behind it or not.
-    pub(super) fn served(&mut self, key: &Key, next: NOffset, more: bool, since: Instant) {
+    pub(super) fn served(&mut self, key: &Key, side: Side, next: NOffset, more: bool, since: Instant) {
         if self.known.len() > MANY {
             self.known.clear();
         }
-        self.known.insert(key.clone(), Known { next, more, since });
+        self.known.insert(key.clone(), Known { side, next, more, since });
     }
 
     /// Is more than the client has known to lie at this place?
-    pub(super) fn is_behind(&self, key: &Key, at: NOffset) -> bool {
-        self.known.get(key).is_some_and(|k| k.next == at && k.more)
+    pub(super) fn is_behind(&self, key: &Key, side: Side, at: NOffset) -> bool {
+        self.known.get(key).is_some_and(|k| (k.side, k.next) == (side, at) && k.more)
     }
 
     /// Was this place its partition's end when a broker was asked last?
-    pub(super) fn is_at_end(&self, key: &Key, at: NOffset) -> bool {
-        self.known.get(key).is_some_and(|k| k.next == at && !k.more)
+    pub(super) fn is_at_end(&self, key: &Key, side: Side, at: NOffset) -> bool {
+        self.known.get(key).is_some_and(|k| (k.side, k.next) == (side, at) && !k.more)
     }
 
     /// Has the client records of other partitions in hand, of which there are more? It cannot ask for those before it
@@ -273,10 +288,11 @@ impl Lanes {
         }
     }
 
-    pub(super) fn take_ready(&mut self) -> Vec<(LaneKey, Asked, Option<FetchResponse>)> {
+    pub(super) fn take_ready(&mut self, of: impl Fn(&LaneKey) -> bool) -> Vec<(LaneKey, Asked, Option<FetchResponse>)> {
         let mut ready = Vec::new();
         for (key, state) in &mut self.states {
             if matches!(state, LaneState::Ready(..))
+                && of(key)
                 && let LaneState::Ready(asked, answer) = std::mem::take(state)
             {
                 ready.push((*key, asked, answer));

@@ -30,8 +30,9 @@ impl Gather {
             let until = until.min(self.deadline);
             return (cx.now < until && !self.is_full() && self.comes_at_once(cx, lanes)).then_some(until);
         }
-        if least == 0 && self.wanted.iter().all(|w| w.got.is_some() || w.answered) {
-            return None;
+        let all = |has: fn(&Wanted) -> bool| self.wanted.iter().all(has);
+        if least == 0 && all(|w| w.got.is_some() || w.answered) || self.bytes > 0 && all(|w| w.got.is_some()) {
+            return None; // nobody is asked for more
         }
         let mut until = self.deadline;
         if lanes.works_on_others(&self.places, cx.now) {
@@ -45,14 +46,15 @@ impl Gather {
             let late = until + MARGIN;
             return (self.bytes == 0 && cx.now < late && self.is_unread(cx, lanes)).then_some(late);
         }
-        let retry = self.wanted.iter().filter(|w| w.got.is_none()).filter_map(|w| w.not_before);
+        let open = self.wanted.iter().filter(|w| w.got.is_none());
+        let retry = open.flat_map(|w| [w.not_before, w.caught_up_until]).flatten();
         Some(retry.filter(|at| *at > cx.now).min().map_or(until, |at| at.min(until)))
     }
 
     /// Is there a partition with more that a broker is answering for right now?
     fn comes_at_once(&self, cx: &Context<'_>, lanes: &Lanes) -> bool {
         self.wanted.iter().filter(|w| w.got.is_none()).any(|w| match self.route(cx, lanes, w) {
-            Route::To(key, place) if lanes.is_behind(&w.key, place.native) => {
+            Route::To(key, place) if lanes.is_behind(&w.key, place.side, place.native) => {
                 let ahead = LaneKey { kind: LaneKind::Ahead, ..key };
                 [ahead, key].iter().any(|lane| lanes.asked(lane, &w.key, place.native).is_some())
             }

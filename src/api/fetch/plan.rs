@@ -16,7 +16,7 @@ use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 /// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
 const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// The same while the client catches up, so that a partition that has reached its end joins it soon.
-const SHORT_POLL: Duration = Duration::from_millis(50);
+pub(super) const SHORT_POLL: Duration = Duration::from_millis(50);
 /// Reading ahead for less is not worth a request, in bytes.
 const LEAST_AHEAD: i32 = 64 * 1024;
 /// A partition without a leader is looked at again after this, also in a long poll.
@@ -40,8 +40,10 @@ impl Gather {
                     if key.kind == LaneKind::Standing {
                         let stands = lanes.asked(&key, &wanted.key, place.native).is_some();
                         let blocked = !lanes.is_idle(&key);
+                        let caught_up = wanted.caught_up_until.is_some_and(|until| cx.now < until);
                         // What lies there already need not wait behind a long poll for something else.
-                        if !stands && !wanted.caught_up && (blocked || lanes.is_behind(&wanted.key, place.native)) {
+                        if !stands && !caught_up && (blocked || lanes.is_behind(&wanted.key, place.side, place.native))
+                        {
                             key.kind = LaneKind::Ahead;
                         } else if blocked {
                             continue;
@@ -85,10 +87,11 @@ impl Gather {
         let mut sends = Vec::new();
         for (key, parts) in by_lane {
             let least = if ahead && key.kind == LaneKind::Ahead { LEAST_AHEAD } else { 0 };
-            if !lanes.is_idle(&key) || room < least {
+            let standing = key.kind == LaneKind::Standing;
+            // One that comes back with less than the client wants would stand in its way.
+            if !lanes.is_idle(&key) || room < least || ahead && standing && self.request.min_bytes > 1 {
                 continue;
             }
-            let standing = key.kind == LaneKind::Standing;
             let (mut request, mut asked) = self.request_for(cx, key, &parts);
             request.max_bytes = if least > 0 { share.min(room) } else { share };
             if standing {

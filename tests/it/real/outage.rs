@@ -29,7 +29,7 @@ fn go_away(side: Side, nodes: usize) {
     let topic = unique("outage");
     rig.create(&topic, PARTITIONS);
     let mut proxy = Proxy::new(&rig, &[&topic]);
-    proxy.more = "timeouts: { metadata_max_age: 1s }"; // so soon it looks whether a side that nobody uses is there
+    proxy.more = "timeouts: { metadata_max_age: 1s, straggling_part: 20s }"; // so soon it looks whether a side that nobody uses is there
     proxy.start();
     let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt"]);
     let all = (0..PARTITIONS).map(|p| p.to_string()).collect::<Vec<_>>().join(",");

@@ -18,7 +18,7 @@ const CLIENTS: &str = "tests/clients";
 /// librdkafka's own 5 ms make hundreds of requests a second, each for one record of one partition. A broker works
 /// through one of a connection at a time; on a busy machine it falls behind until the client's own timeouts, with the
 /// proxy and without.
-pub const LINGER: &str = "linger.ms=100";
+pub const LINGER: &str = "linger.ms=500";
 
 pub struct Crowd {
     board: Arc<Board>,

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::log::Log;
 use super::rig::Rig;
-use super::{PATIENCE, unique};
+use super::{PATIENCE, eventually, unique};
 
 /// The migration that every test's proxy has.
 pub const MIGRATION: &str = "orders";
@@ -54,7 +54,8 @@ impl Proxy {
             port,
             state: home.path().join("state"),
             environment: Vec::new(),
-            more: "",
+            // Brokers, clients and the proxy share few cores: a broker may be silent for long, and is not dead.
+            more: "timeouts: { straggling_part: 20s }",
             socket: home.path().join("control.sock"),
             monitor: std::iter::repeat_with(free_port).find(|other| *other != port).expect("there is no end"),
             source: rig.bootstrap(Side::Source).to_owned(),
@@ -178,9 +179,18 @@ impl Proxy {
 
     /// A switch, and when its seal has begun.
     pub fn switch_until_the_seal(&self) -> JoinHandle<Output> {
-        let switch = self.begin_switch();
-        assert!(self.log().wait(|line| line.contains(SEAL_BEGINS)), "no seal begins:\n{}", self.tail());
-        switch
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let switch = self.begin_switch();
+            let ends = || switch.is_finished() || Instant::now() > until;
+            eventually("a seal begins, or the command ends", || ends() || self.has_said(|l| l.contains(SEAL_BEGINS)));
+            if self.has_said(|line| line.contains(SEAL_BEGINS)) {
+                return switch;
+            }
+            // A cluster that has just come back may still be electing leaders: the operator tries again.
+            let output = switch.join().expect("the command ends");
+            assert!(Instant::now() < until, "no seal begins: {output:?}\n{}", self.tail());
+        }
     }
 
     fn begin_switch(&self) -> JoinHandle<Output> {
