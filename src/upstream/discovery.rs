@@ -123,10 +123,10 @@ where
         };
         if let Ok(view) = &mut seen {
             // Asked once per cluster: a broker's default does not change while it runs.
-            if !configs.contains_key(&view.cluster_id) {
-                if let Some(answer) = broker_config(&admin, view).await {
-                    configs.insert(view.cluster_id.clone(), answer);
-                }
+            if !configs.contains_key(&view.cluster_id)
+                && let Some(answer) = broker_config(&admin, view).await
+            {
+                configs.insert(view.cluster_id.clone(), answer);
             }
             let config = configs.get(&view.cluster_id).copied().unwrap_or_default();
             view.creates_topics = config.creates_topics;
