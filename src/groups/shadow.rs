@@ -131,7 +131,7 @@ impl Pending {
         self.deleted.insert(group, Deletion { moment: self.stamp, not_before: None });
     }
 
-    /// Up to `max` groups whose shadows are to be deleted now, before anything is written for new groups of their names.
+    /// Up to `max` groups whose shadows are to be deleted now, before anything is written for new ones of their names.
     pub fn deletions(&self, max: usize, now: Instant) -> Vec<String> {
         let due = self.deleted.iter().filter(|(_, deletion)| deletion.not_before.is_none_or(|at| at <= now));
         due.take(max).map(|(group, _)| group.clone()).collect()
