@@ -41,7 +41,7 @@ pub const NOT_CHECKED: [&str; 4] = [
     "groups that read topics of several migrations",
 ];
 
-/// Everything that is found, errors first. What cannot be asked is a finding too. `pinned`: the topics of a switch, which
+/// Everything that is found, errors first. What cannot be asked is a finding too. `pinned`: topics of a switch, which
 /// is about no others.
 pub async fn run(
     config: &Config,
