@@ -151,10 +151,9 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         // A half frame holds what others wait for, and must not wait for them; whoever has answers to come can wait.
         let urgent = begun > FIRST_READ && !line.is_busy();
         let room = !open || held.may_read(urgent);
-        if !open {
-            half.since = Instant::now();
-        }
-        let impatient_at = line.gated_since.unwrap_or_else(Instant::now) + straggling;
+        let reads = open && room;
+        let looked = Instant::now();
+        let impatient_at = line.gated_since.unwrap_or(looked) + straggling;
         tokio::select! {
             biased;
             Some((reply, finished)) = line.answers.next(), if !line.answers.is_empty() => {
@@ -163,8 +162,8 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
                 }
             }
             () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
-            () = tokio::time::sleep_until(impatient_at), if line.gated_since.is_some_and(|_| Instant::now() < impatient_at) => {}
-            read = frames.step(), if open && room => {
+            () = tokio::time::sleep_until(impatient_at), if line.gated_since.is_some() && looked < impatient_at => {}
+            read = frames.step(), if reads => {
                 held.half_read(frames.unfinished());
                 let end = match read {
                     Ok(Step::Frame(frame)) => {
@@ -197,10 +196,8 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
             }
             () = session.shared.winding_down.cancelled(), if !winding_down => {}
             () = held.room(urgent), if !room => {}
-            // Who holds no more than everybody may waits for room as long as it takes.
-            () = tokio::time::sleep_until(half.since + frame_patience),
-                if open && begun > 0 && (room || begun > FIRST_READ) =>
-            {
+            // A frame that is not read cannot go on: its clock stands still.
+            () = tokio::time::sleep_until(half.since + frame_patience), if reads && begun > 0 => {
                 if begun < half.bytes + LEAST_GROWTH {
                     return End::Broken(format!("a frame that does not go on for {} s", frame_patience.as_secs()));
                 }
@@ -209,6 +206,9 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
             () = tokio::time::sleep(idle), if line.answers.is_empty() && line.backlog.is_empty() => {
                 return End::Broken(format!("idle for {} s", idle.as_secs()));
             }
+        }
+        if !reads {
+            half.since += looked.elapsed();
         }
         if session.is_broken() {
             return End::Broken("a broker's connection was lost with produce on its way".to_owned());
