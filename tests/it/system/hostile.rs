@@ -259,27 +259,6 @@ async fn half_frames_are_counted_and_end() {
     eventually("all is given back", async || held_bytes(&world).await == 0).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_is_not_read_has_its_time_still() {
-    let mut world = World::stopped(1, |config| {
-        config.limits.in_flight_requests = 1;
-        config.timeouts.client_frame = Duration::from_secs(3);
-    });
-    world.start().unwrap();
-    let mut waits = bytes::BytesMut::new();
-    fetch(&[(0, 0)], Duration::from_secs(4), 1 << 20).encode(&mut waits, 12).unwrap();
-    let next = frame(ApiKey::ListGroups as i16, 0, &[]);
-    let (begun, rest) = next.split_at(6);
-    let mut socket = TcpStream::connect(world.address()).await.expect("it accepts");
-    // Read as one: the fetch, and the beginning of what is not read on before the fetch is answered.
-    socket.write_all(&[&frame(ApiKey::Fetch as i16, 12, &waits)[..], begun].concat()).await.unwrap();
-    for (what, then) in [("the fetch's answer", rest), ("the answer to what came in two", &[][..])] {
-        let length = soon(what, socket.read_i32()).await.expect(what);
-        soon(what, socket.read_exact(&mut vec![0; length as usize])).await.expect(what);
-        socket.write_all(then).await.unwrap();
-    }
-}
-
 /// Requests of Produce and Fetch up to the count of their topics; their codecs are our own.
 fn data_path(key: i16, version: i16) -> (Vec<u8>, Mark) {
     let mut body = Vec::new();
