@@ -74,12 +74,19 @@ pub struct Pending {
     groups: HashMap<String, Waiting>,
     /// The groups, the one that has waited longest in front.
     queue: VecDeque<String>,
-    /// Groups whose shadows are to be deleted, each with the moment from which on it is another group.
-    deleted: HashMap<String, u64>,
+    /// Groups whose shadows are to be deleted.
+    deleted: HashMap<String, Deletion>,
     limit: usize,
     entries: usize,
     stamp: u64,
     overflowed: u64,
+}
+
+#[derive(Debug)]
+struct Deletion {
+    /// From this moment on it is another group.
+    moment: u64,
+    not_before: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -121,12 +128,20 @@ impl Pending {
             self.entries -= waiting.positions.len();
             self.queue.retain(|g| *g != group);
         }
-        self.deleted.insert(group, self.stamp);
+        self.deleted.insert(group, Deletion { moment: self.stamp, not_before: None });
     }
 
-    /// Up to `max` groups whose shadows are to be deleted, before anything is written for new groups of their names.
-    pub fn deletions(&self, max: usize) -> Vec<String> {
-        self.deleted.keys().take(max).cloned().collect()
+    /// Up to `max` groups whose shadows are to be deleted now, before anything is written for new ones of their names.
+    pub fn deletions(&self, max: usize, now: Instant) -> Vec<String> {
+        let due = self.deleted.iter().filter(|(_, deletion)| deletion.not_before.is_none_or(|at| at <= now));
+        due.take(max).map(|(group, _)| group.clone()).collect()
+    }
+
+    /// It could not be deleted, and nobody else waits for that.
+    pub fn delete_later(&mut self, group: &str, not_before: Instant) {
+        if let Some(deletion) = self.deleted.get_mut(group) {
+            deletion.not_before = Some(not_before);
+        }
     }
 
     /// There is no shadow of the old group any more.
@@ -193,10 +208,10 @@ impl Pending {
 
     /// When the first group's time comes; `None`: nothing waits.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        if !self.deleted.is_empty() {
-            return Some(now);
-        }
-        self.groups.values().map(|w| w.not_before.unwrap_or(now)).min()
+        let deletions = self.deleted.values().map(|d| d.not_before.unwrap_or(now));
+        // A new group of a deleted one's name waits for the deletion.
+        let waiting = self.groups.iter().filter(|(group, _)| !self.deleted.contains_key(*group));
+        waiting.map(|(_, w)| w.not_before.unwrap_or(now)).chain(deletions).min()
     }
 
     /// How many positions were dropped for want of room since the last call: only the authority knows them now.
@@ -205,7 +220,7 @@ impl Pending {
     }
 
     fn insert(&mut self, group: &str, partition: TopicPartition, owed: Owed, replaces: impl Fn(&Owed) -> bool) {
-        if self.deleted.get(group).is_some_and(|moment| owed.stamp <= *moment) {
+        if self.deleted.get(group).is_some_and(|deletion| owed.stamp <= deletion.moment) {
             return;
         }
         let waiting = match self.groups.get_mut(group) {

@@ -68,7 +68,7 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         let now = Instant::now();
         writer.notice(&mut inbox.pending, now);
         if now >= writer.write_at {
-            let groups = inbox.pending.deletions(GROUPS);
+            let groups = inbox.pending.deletions(GROUPS, now);
             if !groups.is_empty() {
                 writer.delete(&mut inbox, groups).await;
                 continue;
@@ -296,7 +296,7 @@ impl Writer {
             match answer {
                 Err(error) if error.is_passing() => {
                     tracing::debug!(%error, group, "the shadow of a deleted group waits");
-                    self.write_at = now + RETRY;
+                    inbox.pending.delete_later(&group, now + RETRY);
                     continue;
                 }
                 Err(error) => {

@@ -122,6 +122,27 @@ fn what_was_not_written_waits_and_yields() {
 }
 
 #[test]
+fn a_deletion_that_fails_keeps_nobody_else_waiting() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let mut pending = Pending::new(100);
+    pending.delete("gone".to_owned());
+    pending.put(commit("gone", 0, 1));
+    assert_eq!(pending.deletions(10, now), ["gone"]);
+    pending.delete_later("gone", later);
+    assert_eq!(pending.next_due(now), Some(later));
+    pending.put(commit("a", 0, 2));
+    assert_eq!(pending.next_due(now), Some(now));
+    assert!(pending.deletions(10, now).is_empty());
+    assert_eq!(plain(&pending.due(10, now)), [("a", vec![(0, 2)])]);
+    // What is owed to the new group of that name comes after the deletion.
+    assert!(pending.due(10, later).is_empty());
+    assert_eq!(pending.deletions(10, later), ["gone"]);
+    pending.is_deleted("gone");
+    assert_eq!(plain(&pending.due(10, later)), [("gone", vec![(0, 1)])]);
+}
+
+#[test]
 fn a_pass_yields_to_what_was_committed_meanwhile() {
     let now = Instant::now();
     let mut pending = Pending::new(100);
