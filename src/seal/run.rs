@@ -32,6 +32,10 @@ use crate::upstream::admin::{Admin, AdminError};
 const PAUSE: Duration = Duration::from_millis(2);
 const SHORT_PAUSES: u32 = 10;
 const LONG_PAUSE: Duration = Duration::from_millis(30);
+/// For one answer in the hold, where its budget allows: less cuts off brokers that are well.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// For one reading before the hold.
+const LOOK_AHEAD: Duration = Duration::from_secs(5);
 
 /// Everything that a seal works with.
 pub struct Act<'a> {
@@ -198,9 +202,11 @@ enum NotYet {
 impl Work<'_> {
     /// What would refuse the seal anyway is found before anybody is held for it; and every leader is connected then.
     async fn look_ahead(&self, within: Duration) -> Result<(), Refusal> {
-        let until = Instant::now() + within;
+        let patience = self.shared.config.timeouts.request.min(LOOK_AHEAD);
+        // A leader that hangs may be another one by the second try.
+        let until = Instant::now() + within.max(patience * 2);
         loop {
-            match self.read_once().await {
+            match self.read_once(patience).await {
                 Ok(_) | Err(NotYet::Again(_)) => return Ok(()),
                 Err(NotYet::Refused(refusal)) => return Err(refusal),
                 Err(NotYet::Passing(error)) if Instant::now() + LONG_PAUSE > until => return Err(unreachable(&error)),
@@ -233,14 +239,18 @@ impl Work<'_> {
         tokio::time::sleep(if tries < SHORT_PAUSES { PAUSE } else { LONG_PAUSE }).await;
     }
 
+    /// For one answer in the hold: another try should fit in; the hold's deadline ends it in any case.
+    fn patience(&self) -> Duration {
+        (self.shared.config.seal.hold_budget / 3).max(LEAST_PATIENCE)
+    }
+
     async fn settle(&self) -> Result<(), Refusal> {
         for (partition, live) in self.lives {
             self.waits_for(format!("the outcome of produce on its way to {partition}"));
             settle::quiet(live).await;
         }
-        let config = &self.shared.config.seal;
-        let patience = config.hold_budget / 3;
-        let resend = Resend { old: self.to.other(), settle: config.settle_time, patience };
+        let settle = self.shared.config.seal.settle_time;
+        let resend = Resend { old: self.to.other(), settle, patience: self.patience() };
         for tries in 0.. {
             let Err((partition, why)) = settle::resolve(&self.sides.old, self.lives, resend).await else { break };
             if tries == 0 {
@@ -264,7 +274,7 @@ impl Work<'_> {
         self.waits_for("the ends of both sides");
         let mut tries = 0;
         loop {
-            match self.read_once().await {
+            match self.read_once(self.patience()).await {
                 Ok(details) => return Ok(details),
                 Err(NotYet::Refused(refusal)) => return Err(refusal),
                 Err(NotYet::Again(why)) => {
@@ -285,15 +295,15 @@ impl Work<'_> {
         }
     }
 
-    async fn read_once(&self) -> Result<Details, NotYet> {
-        let patience = self.shared.config.seal.hold_budget / 3;
-        let readings = match timeout(patience, self.sides.read(self.partitions)).await {
+    async fn read_once(&self, patience: Duration) -> Result<Details, NotYet> {
+        let waits_for = Cell::new(self.to.other());
+        let readings = match timeout(patience, self.sides.read(self.partitions, &waits_for)).await {
             Ok(Ok(readings)) => readings,
             Ok(Err(error)) if error.is_passing() => return Err(NotYet::Passing(error)),
             Ok(Err(error)) => return Err(NotYet::Refused(unreachable(&error))),
             Err(_) => {
                 let reason = format!("no answer about the ends in {} ms", patience.as_millis());
-                return Err(NotYet::Passing(AdminError::Unreachable { side: self.to.other(), reason }));
+                return Err(NotYet::Passing(AdminError::Unreachable { side: waits_for.get(), reason }));
             }
         };
         let number = self.store.state().intent + 1;

@@ -70,16 +70,22 @@ impl Sides<'_> {
         join(self.old.look_again(), self.new.look_again()).await;
     }
 
-    /// One look at both: ends, producers, ends again.
-    pub async fn read(&self, all: &[TopicPartition]) -> Result<Vec<Reading>, AdminError> {
+    /// One look at both: ends, producers, ends again. `waits_for`: the side whose answer is still to come.
+    pub async fn read(&self, all: &[TopicPartition], waits_for: &Cell<Side>) -> Result<Vec<Reading>, AdminError> {
         let (old, new) = (self.old.admin, self.new.admin);
         let (old_view, new_view) = (self.old.view(), self.new.view());
         let (old_view, new_view) = (&*old_view, &*new_view);
         let leo = |admin, view| ask::list_offsets(admin, view, all, LATEST, DEBUGGING_CONSUMER, READ_UNCOMMITTED);
         let hw = |admin, view| ask::list_offsets(admin, view, all, LATEST, CONSUMER, READ_UNCOMMITTED);
-        let before = leo(old, old_view);
+        waits_for.set(old.side);
+        let before = async {
+            let ends = leo(old, old_view).await;
+            waits_for.set(new.side);
+            ends
+        };
         let other = try_join3(before, leo(new, new_view), hw(new, new_view)).await?;
         let (ends, other_ends, other_hws) = other;
+        waits_for.set(old.side);
         let mut producers = ask::describe_producers(old, old_view, all).await?;
         let (ends_again, hws) = join(leo(old, old_view), hw(old, old_view)).await;
         let (ends_again, hws) = (ends_again?, hws?);
