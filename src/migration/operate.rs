@@ -1,6 +1,7 @@
 //! Does what the operator asks, one command after another, on the control thread.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, writes the journal")]
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{abort, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
-use crate::ids::{Side, TopicPartition};
+use crate::ids::{Side, TopicName, TopicPartition};
 use crate::preflight;
 use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
@@ -87,7 +88,7 @@ impl Control {
             return Err(Refusal::new("too_late", message, "topics that match later need a migration of their own"));
         }
         let [source, target] = &self.admins;
-        self.preflight(migration).await?;
+        self.preflight(migration, None).await?;
         let already = self.store.state();
         let pinned = already.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
         let prepared = topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run).await;
@@ -141,9 +142,9 @@ impl Control {
         Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
     }
 
-    async fn preflight(&self, migration: &Migration) -> Result<(), Refusal> {
+    async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {
         let [source, target] = &self.admins;
-        let findings = preflight::run(&self.shared.config, source, target, &[migration]).await;
+        let findings = preflight::run(&self.shared.config, source, target, &[migration], pinned).await;
         let details =
             [("findings".to_owned(), json!(findings)), ("not_checked".to_owned(), json!(preflight::NOT_CHECKED))];
         // Nobody may be listening.
@@ -208,7 +209,8 @@ impl Control {
         }
         self.pinned(known).await?;
         // Much may have changed since `prepare`; what is found after the seal is found by clients.
-        self.preflight(migration).await?;
+        let pinned = known.topics.iter().map(|t| t.name.clone()).collect();
+        self.preflight(migration, Some(&pinned)).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
         if dry_run {
             let done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];

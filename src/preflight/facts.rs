@@ -2,12 +2,13 @@
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use kafka_protocol::messages::ResponseKind;
 
 use crate::config::{Config, Migration};
 use crate::error::code;
-use crate::ids::{DEBUGGING_CONSUMER, LATEST, Side, TopicName, TopicPartition};
+use crate::ids::{DEBUGGING_CONSUMER, LATEST, NodeId, Side, TopicName, TopicPartition};
 use crate::migration::marker;
 use crate::migration::topics::{self, Extent};
 use crate::store::identity::MarkerSeen;
@@ -26,6 +27,10 @@ pub struct Facts {
     /// By name: every topic of the source that one of the migrations matches.
     pub topics: BTreeMap<TopicName, TopicFacts>,
     pub groups: Vec<GroupOnTarget>,
+    /// `group a`, or all of them: what could not be asked, and why.
+    pub groups_unknown: Vec<(String, String)>,
+    /// Before a switch of topics that `prepare` has pinned.
+    pub switch: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,18 +90,48 @@ pub const LIMITS: [&str; 4] =
 pub const CONNECTIONS: [&str; 3] =
     ["max.connections.per.ip", "max.connections.per.ip.overrides", "max.connection.creation.rate"];
 
+/// For what a group's coordinator is asked.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
 impl Facts {
     pub fn view(&self, side: Side) -> Option<&ClusterView> {
         self.sides[side.index()].view.as_ref()?.as_ref().ok()
     }
+
+    /// Whether a broker leads a partition of the migrations' topics; of a cluster that tells nothing, each may.
+    pub fn leads(&self, side: Side, broker: &Broker) -> bool {
+        let Some(view) = self.view(side) else { return true };
+        let led =
+            |name| view.topics.get(name).is_some_and(|t| t.partitions.iter().any(|p| leads(view, p.leader, broker)));
+        self.topics.is_empty() || self.topics.keys().any(led)
+    }
 }
 
-pub async fn gather(config: &Config, admins: [&Admin; 2], migrations: &[&Migration]) -> Facts {
-    let mut facts = Facts::default();
+fn leads(view: &ClusterView, leader: NodeId, broker: &Broker) -> bool {
+    view.brokers.get(&leader) == Some(broker)
+}
+
+/// `pinned`: what a switch is about. What else the patterns match stays where it is, and is not looked at.
+pub async fn gather(
+    config: &Config,
+    admins: [&Admin; 2],
+    migrations: &[&Migration],
+    pinned: Option<&HashSet<TopicName>>,
+) -> Facts {
+    let mut facts = Facts { switch: pinned.is_some(), ..Facts::default() };
     for (side, admin) in Side::BOTH.into_iter().zip(admins) {
         facts.sides[side.index()] = side_facts(admin).await;
     }
-    let [Some(from), Some(to)] = Side::BOTH.map(|side| facts.view(side).cloned()) else { return facts };
+    if let (Some(pinned), Some(Ok(view))) = (pinned, &mut facts.sides[Side::Source.index()].view) {
+        view.topics.retain(|name, _| pinned.contains(name));
+    }
+    let [Some(mut from), Some(mut to)] = Side::BOTH.map(|side| facts.view(side).cloned()) else { return facts };
+    // One that does not answer is a finding of its own, and is not asked for anything else.
+    for (view, side) in [(&mut from, Side::Source), (&mut to, Side::Target)] {
+        let silent = |broker: &Broker| facts.sides[side.index()].brokers.iter().any(|(b, v)| b == broker && v.is_err());
+        view.brokers.retain(|_, broker| !silent(broker));
+    }
     let mut names: Vec<TopicName> = migrations.iter().flat_map(|m| topics::matched(m, &from)).collect();
     names.sort();
     names.dedup();
@@ -106,7 +141,12 @@ pub async fn gather(config: &Config, admins: [&Admin; 2], migrations: &[&Migrati
     }
     // A cluster that does not answer one of these is named; the rest is judged all the same.
     match topic_facts(config, admins, &from, &to, &names).await {
-        Ok((topics, groups)) => (facts.topics, facts.groups) = (topics, groups),
+        Ok((topics, begun)) => {
+            facts.topics = topics;
+            if let Err(e) = groups_on_both(admins, [&from, &to], &names, &begun, &mut facts).await {
+                facts.groups_unknown.push(("all groups".to_owned(), e.to_string()));
+            }
+        }
         Err(e) => {
             let side = match &e {
                 AdminError::Unreachable { side, .. } | AdminError::Unsupported { side, .. } => *side,
@@ -198,7 +238,7 @@ async fn topic_facts(
     from: &ClusterView,
     to: &ClusterView,
     names: &[TopicName],
-) -> Result<(BTreeMap<TopicName, TopicFacts>, Vec<GroupOnTarget>), AdminError> {
+) -> Result<(BTreeMap<TopicName, TopicFacts>, HashSet<TopicName>), AdminError> {
     if names.is_empty() {
         return Ok(<_>::default());
     }
@@ -233,9 +273,7 @@ async fn topic_facts(
         }
     }
     open_transactions(source, from, names, &mut facts).await?;
-    let begun = ours.iter().map(|tp| tp.topic.clone()).collect();
-    let groups = groups_on_both([source, target], [from, to], names, &begun).await?;
-    Ok((facts, groups))
+    Ok((facts, ours.into_iter().map(|tp| tp.topic).collect()))
 }
 
 /// Hanging ones too: a leader lists them until they end.
@@ -274,27 +312,54 @@ async fn groups_on_both(
     [from, to]: [&ClusterView; 2],
     names: &[TopicName],
     begun: &HashSet<TopicName>,
-) -> Result<Vec<GroupOnTarget>, AdminError> {
-    let there = ask::groups::group_states(target, to).await?;
+    facts: &mut Facts,
+) -> Result<(), AdminError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let there = patiently(async || ask::groups::group_states(target, to).await).await?;
     if there.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let here = ask::groups::group_states(source, from).await?;
-    let mut found = Vec::new();
+    let here = patiently(async || ask::groups::group_states(source, from).await).await?;
     for (group, state) in there.into_iter().filter(|(group, _)| here.contains_key(group)) {
-        let address = ask::groups::coordinator(source, &from.broker_list(), &group).await?;
-        let positions = ask::groups::committed(source, &address, &group).await?;
-        let ours: HashSet<&TopicName> =
-            positions.keys().map(|tp| &tp.topic).filter(|t| names.contains(t) && !begun.contains(*t)).collect();
-        if ours.is_empty() {
-            continue;
+        let committed = async |admin: &Admin, view: &ClusterView| {
+            patiently(async || {
+                let address = ask::groups::coordinator(admin, &view.broker_list(), &group).await?;
+                ask::groups::committed(admin, &address, &group).await
+            })
+            .await
+        };
+        let positions = committed(source, from).await;
+        let ours = positions.map(|positions| {
+            let topics = positions.into_keys().map(|tp| tp.topic);
+            topics.filter(|t| names.contains(t) && !begun.contains(t)).collect::<HashSet<TopicName>>()
+        });
+        let theirs = match &ours {
+            Ok(ours) if ours.is_empty() => continue,
+            Ok(_) => committed(target, to).await,
+            Err(_) => Ok(HashMap::new()),
+        };
+        match (ours, theirs) {
+            (Ok(ours), Ok(theirs)) => {
+                let committed = theirs.into_keys().map(|tp| tp.topic).filter(|t| ours.contains(t)).min();
+                facts.groups.push(GroupOnTarget { group, state, committed });
+            }
+            (Err(e), _) | (_, Err(e)) => facts.groups_unknown.push((format!("group {group}"), e.to_string())),
         }
-        let address = ask::groups::coordinator(target, &to.broker_list(), &group).await?;
-        let theirs = ask::groups::committed(target, &address, &group).await?;
-        let committed = theirs.into_keys().map(|tp| tp.topic).filter(|t| ours.contains(t)).min();
-        found.push(GroupOnTarget { group, state, committed });
     }
-    Ok(found)
+    Ok(())
+}
+
+/// A coordinator that loads or moves answers a little later.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(error) if error.is_passing() => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+    ask().await
 }
 
 /// Topics that the target lacks: how it would make them, and why it would not.

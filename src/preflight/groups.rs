@@ -7,6 +7,14 @@ use super::{Facts, Finding};
 const QUIET: [&str; 3] = ["", "Empty", "Dead"];
 
 pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
+    for (what, why) in &facts.groups_unknown {
+        found.push(Finding::warning(
+            "group_unknown",
+            what,
+            format!("whether it is used on both clusters cannot be told: {why}"),
+            "look at the group's coordinator, or see to it that nobody uses the group on the target",
+        ));
+    }
     for seen in &facts.groups {
         let place = format!("group {}", seen.group);
         let state = &seen.state;

@@ -23,12 +23,14 @@ pub use facts::Facts;
 pub use finding::{Finding, Findings, Severity};
 pub use render::table;
 
+use std::collections::HashSet;
+
 use anyhow::Context;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::config::{Config, Migration};
-use crate::ids::Side;
+use crate::ids::{Side, TopicName};
 use crate::upstream::admin::Admin;
 
 /// What nothing here looks at: told with every preflight before a step, so that nobody takes silence for a yes.
@@ -39,9 +41,16 @@ pub const NOT_CHECKED: [&str; 4] = [
     "groups that read topics of several migrations",
 ];
 
-/// Everything that is found, errors first. What cannot be asked is a finding too.
-pub async fn run(config: &Config, source: &Admin, target: &Admin, migrations: &[&Migration]) -> Vec<Finding> {
-    let facts = facts::gather(config, [source, target], migrations).await;
+/// Everything that is found, errors first. What cannot be asked is a finding too. `pinned`: topics of a switch, which
+/// is about no others.
+pub async fn run(
+    config: &Config,
+    source: &Admin,
+    target: &Admin,
+    migrations: &[&Migration],
+    pinned: Option<&HashSet<TopicName>>,
+) -> Vec<Finding> {
+    let facts = facts::gather(config, [source, target], migrations, pinned).await;
     judge(config, migrations, &facts)
 }
 
@@ -70,7 +79,7 @@ pub fn check(config: &Config) -> anyhow::Result<Findings> {
     let findings = LocalSet::new().block_on(&runtime, async {
         let [source, target] = Side::BOTH.map(|side| Admin::of(config, side));
         let migrations: Vec<&Migration> = config.migrations.iter().collect();
-        run(config, &source, &target, &migrations).await
+        run(config, &source, &target, &migrations, None).await
     });
     Ok(Findings { findings })
 }

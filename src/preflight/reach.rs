@@ -23,11 +23,14 @@ pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
         }
         for (broker, versions) in &known.brokers {
             if let Err(why) = versions {
-                found.push(Finding::error(
+                // What a seal asks it asks leaders.
+                let finding =
+                    if facts.switch && !facts.leads(side, broker) { Finding::warning } else { Finding::error };
+                found.push(finding(
                     "broker_unreachable",
-                    format!("{side} broker {}", broker.address()),
+                    &format!("{side} broker {}", broker.address()),
                     format!("a broker of the {side} does not answer at the address that it advertises: {why}"),
-                    "let this machine through to that address, or start the broker",
+                    "let this machine through to that address, or start the broker".to_owned(),
                 ));
             }
         }

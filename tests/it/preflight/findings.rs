@@ -6,11 +6,12 @@ use std::process::Command;
 
 use kafka_cutover::config::{Advertise, Cluster as At, Config, Scheme};
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
-use kafka_cutover::ids::{Side, TopicPartition};
+use kafka_cutover::ids::{Side, TopicName, TopicPartition};
 use kafka_cutover::migration::marker;
 use kafka_cutover::preflight::facts::{GroupOnTarget, SideFacts, TopicFacts};
 use kafka_cutover::preflight::{self, Facts, Finding, Severity};
 use kafka_cutover::upstream::ask::groups::{self, Stored};
+use kafka_cutover::upstream::discovery;
 use kafka_cutover::upstream::topology::Broker;
 
 use super::markers::marker_of;
@@ -61,6 +62,46 @@ fn brokers_answer_where_they_say_they_are() {
     facts.sides[0].brokers.push((broker, Err("no such host".to_owned())));
     let found = preflight::judge(&Config::default(), &[], &facts);
     assert_eq!(codes(&found), [("broker_unreachable", "source broker far.example:9092")]);
+}
+
+#[test]
+fn a_switch_is_about_what_was_pinned() {
+    let pair = pair(&[("m", &["t.*"])]);
+    pair.source.create_topic("t", 2, &[]).unwrap();
+    pair.source.create_topic("t-later", 2, &[]).unwrap();
+    pair.target.create_topic("t", 2, &[]).unwrap();
+    pair.target.create_topic("t-later", 1, &[]).unwrap();
+    let found = |pinned: Option<&[&str]>| {
+        let pinned = pinned.map(|names| names.iter().map(|n| TopicName::from(*n)).collect());
+        local(async || {
+            let [source, target] =
+                [(Side::Source, &pair.source), (Side::Target, &pair.target)].map(|(s, c)| admin(s, c));
+            preflight::run(&pair.config, &source, &target, &[&pair.config.migrations[0]], pinned.as_ref()).await
+        })
+    };
+    assert!(found(None).iter().any(|f| f.severity == Severity::Error && f.where_ == "topic t-later"));
+    assert_eq!(found(Some(&["t"])), []);
+    assert!(!found(Some(&["t", "t-later"])).is_empty());
+}
+
+#[test]
+fn a_switch_needs_the_leaders_only() {
+    let [leads, other] = [1, 2].map(|port| Broker { host: "b".to_owned(), port });
+    let pair = ready();
+    let mut view = local(async || discovery::look(&admin(Side::Source, &pair.source), &[]).await.unwrap());
+    let leader = view.topics.values().next().unwrap().partitions[0].leader;
+    view.brokers = [(leader, leads.clone())].into();
+    let mut facts = Facts { switch: true, ..Facts::default() };
+    facts.topics = view.topics.keys().map(|name| (name.clone(), TopicFacts::default())).collect();
+    facts.sides[0].view = Some(Ok(view));
+    facts.sides[0].brokers = [leads, other].map(|broker| (broker, Err("no answer".to_owned()))).to_vec();
+    facts.groups_unknown = vec![("group g".to_owned(), "its coordinator loads".to_owned())];
+    let found = preflight::judge(&Config::default(), &[], &facts);
+    let seen: Vec<_> = found.iter().map(|f| (f.severity, f.code.as_str(), f.where_.as_str())).collect();
+    let unreachable = "broker_unreachable";
+    assert!(seen.contains(&(Severity::Error, unreachable, "source broker b:1")), "{seen:?}");
+    assert!(seen.contains(&(Severity::Warning, unreachable, "source broker b:2")), "{seen:?}");
+    assert!(seen.contains(&(Severity::Warning, "group_unknown", "group g")), "{seen:?}");
 }
 
 #[test]
@@ -136,9 +177,14 @@ fn what_a_seal_of_ours_has_begun_is_not_foreign() {
             std::mem::replace(&mut marker.partitions[0].2, kafka_cutover::offsets::SpliceMap::whole(Side::Source));
         marker::write(&target, &pair.config.name, Some(&marker)).await.unwrap();
         marker.partitions[0].2 = begun;
-        let findings =
-            preflight::run(&pair.config, &admin(Side::Source, &pair.source), &target, &[&pair.config.migrations[0]])
-                .await;
+        let findings = preflight::run(
+            &pair.config,
+            &admin(Side::Source, &pair.source),
+            &target,
+            &[&pair.config.migrations[0]],
+            None,
+        )
+        .await;
         assert_eq!(codes(&findings), [("target_not_empty", "topic t")]);
         marker::write(&target, &pair.config.name, Some(&marker)).await.unwrap();
     });
