@@ -27,8 +27,12 @@ fn every_reader_finds_its_place_across_the_seam() {
     // Two groups of each library begin: one will stand still, one will go away.
     let (lagging, leaving) = (LIBRARIES.map(|lib| format!("{lib}-lags")), LIBRARIES.map(|lib| format!("{lib}-leaves")));
     for (lib, names) in LIBRARIES.iter().zip(lagging.iter().zip(&leaving)) {
-        // A client that is stopped sends no heartbeats; its group must wait for it.
-        crowd.member(lib, names.0, &format!("{topic}-{}", names.0), &["-X", "session.timeout.ms=180000"]);
+        // A client that is stopped sends no heartbeats; its group must wait for it. What it waits for is answered meanwhile.
+        let mut patient = vec!["-X", "session.timeout.ms=180000"];
+        if *lib == "java" {
+            patient.extend(["-X", "request.timeout.ms=180000"]);
+        }
+        crowd.member(lib, names.0, &format!("{topic}-{}", names.0), &patient);
         crowd.member(lib, names.1, &format!("{topic}-{}", names.1), &["--commit", "sync"]);
     }
     crowd.wait_for_groups(PARTITIONS as usize);
