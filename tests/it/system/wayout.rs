@@ -41,7 +41,7 @@ async fn a_target_topic_that_was_written_to_is_emptied_or_deleted_and_prepared_a
         world.prepare().await;
         write(&world, Side::Target, "moved");
         let refusal = refused(world.switch().await);
-        assert!(refusal.hint.contains("stop who"), "{refusal:?}");
+        assert!(refusal.hint.contains("empty the target topic"), "{refusal:?}");
         if delete {
             world.target.delete_topic("moved");
         } else {
