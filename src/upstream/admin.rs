@@ -100,7 +100,7 @@ impl Admin {
         self.versions.borrow().clone()
     }
 
-    /// `ask_any` begins with another broker: one may be alive and know less than the others.
+    /// `ask_any` begins with another broker: this one does not answer.
     pub fn next_turn(&self) {
         self.turn.set(self.turn.get().wrapping_add(1));
     }

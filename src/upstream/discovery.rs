@@ -112,8 +112,8 @@ where
     let mut known: Vec<Broker> = Vec::new();
     let mut configs = HashMap::new();
     loop {
-        // The same one as long as it answers: another may lag behind it, and topics would come and go.
-        // A broker that hangs must not hide what the others know; a cluster that is slow has all its time.
+        // The same broker as long as it answers: another may lag behind it, and topics would come and go. One that hangs
+        // must not hide what the others know; a cluster that is slow has all its time.
         let mut seen = match timeout(HANGS, look(&admin, &known)).await {
             Ok(seen) => seen,
             Err(_) => {
