@@ -262,8 +262,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
             show_readiness(&readiness, &for_publish, &board);
             known
         };
-        let every = config.timeouts.metadata_max_age;
-        tasks.spawn_local(unless(stop.clone(), discovery::watch(admins[side.index()].clone(), every, wake, hear)));
+        let (every, for_sought) = (config.timeouts.metadata_max_age, shared.clone());
+        let sought = move || for_sought.sought.now(side, tokio::time::Instant::now());
+        let watch = discovery::watch(admins[side.index()].clone(), every, wake, sought, hear);
+        tasks.spawn_local(unless(stop.clone(), watch));
         tasks.spawn_local(unless(stop.clone(), pulse_of(shared.clone(), side, board_of_pulse, readiness_of_pulse)));
     }
 

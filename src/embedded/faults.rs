@@ -60,6 +60,7 @@ struct Inner {
     rules: Vec<Rule>,
     gates: Vec<Arc<Gate>>,
     denied: HashSet<(String, i32)>,
+    unknown: HashSet<(usize, String)>,
     throttle_ms: i32,
     seen: HashMap<(i16, usize), usize>,
     produced: VecDeque<Produced>,
@@ -156,6 +157,17 @@ impl Faults {
         };
     }
 
+    /// A node whose metadata lags behind the cluster's: it does not know this topic, or does again.
+    pub fn set_unknown(&self, node: usize, topic: &str, unknown: bool) {
+        let mut inner = self.lock();
+        let key = (node, topic.to_owned());
+        if unknown {
+            inner.unknown.insert(key)
+        } else {
+            inner.unknown.remove(&key)
+        };
+    }
+
     /// Requests of `api` that came to any node.
     pub fn seen(&self, api: ApiKey) -> usize {
         self.lock().seen.iter().filter(|((key, _), _)| *key == api as i16).map(|(_, n)| n).sum()
@@ -197,6 +209,11 @@ impl Faults {
     pub(super) fn is_denied(&self, topic: &str, partition: i32) -> bool {
         let inner = self.lock();
         !inner.denied.is_empty() && inner.denied.contains(&(topic.to_owned(), partition))
+    }
+    /// The topics that a node's metadata lacks.
+    pub(super) fn unknown_to(&self, node: usize) -> HashSet<String> {
+        let inner = self.lock();
+        inner.unknown.iter().filter(|(n, _)| *n == node).map(|(_, topic)| topic.clone()).collect()
     }
     /// Does somebody ask for the topics of this API's requests?
     pub(super) fn watches(&self, api: i16) -> bool {

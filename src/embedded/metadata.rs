@@ -76,13 +76,19 @@ fn spoken(spec: &ClusterSpec) -> Vec<ApiVersion> {
 
 pub fn metadata(call: &Call, request: MetadataRequest) -> MetadataResponse {
     let spec = &call.shared.spec;
+    let unknown = call.shared.faults.unknown_to(call.node);
     let mut state = call.shared.lock();
     let wanted = request.topics.filter(|topics| !(call.version == 0 && topics.is_empty()));
     let show_operations = request.include_topic_authorized_operations;
     let mut response = MetadataResponse::default();
     match wanted {
         None => {
-            response.topics = state.topics.iter().map(|(n, t)| describe(&state, n, t, call.version)).collect();
+            response.topics = state
+                .topics
+                .iter()
+                .filter(|(n, _)| !unknown.contains(*n))
+                .map(|(n, t)| describe(&state, n, t, call.version))
+                .collect();
         }
         Some(wanted) => {
             for topic in wanted {
@@ -94,6 +100,9 @@ pub fn metadata(call: &Call, request: MetadataRequest) -> MetadataResponse {
                 };
                 let known = name.as_ref().and_then(|n| Some((n, state.topics.get(n)?)));
                 let answer = match (known, name.as_deref()) {
+                    (Some((name, _)), _) if unknown.contains(name) => MetadataResponseTopic::default()
+                        .with_error_code(E::UnknownTopicOrPartition.code())
+                        .with_name(Some(TopicName(StrBytes::from_string(name.clone())))),
                     (Some((name, found)), _) => describe(&state, name, found, call.version),
                     (None, None) => {
                         let code = E::UnknownTopicId.code();

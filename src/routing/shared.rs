@@ -239,6 +239,14 @@ impl Sought {
     /// Topics remembered; beyond that the memory starts anew.
     const MANY: usize = 10_000;
 
+    /// The topics that were asked for a moment ago.
+    pub fn now(&self, side: Side, now: Instant) -> Vec<TopicName> {
+        let sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent =
+            sought.iter().filter(|((on, _), (at, _))| *on == side && now.saturating_duration_since(*at) < Self::PAUSE);
+        recent.map(|((_, topic), _)| TopicName::from(topic.as_str())).collect()
+    }
+
     fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> Awaited {
         let mut sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (side, topic.to_owned());

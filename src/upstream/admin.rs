@@ -54,7 +54,10 @@ pub struct Admin {
     patience: Duration,
     connections: RefCell<HashMap<String, Connection>>,
     versions: RefCell<HashMap<i16, Range>>,
-    turn: Cell<usize>,
+    /// The address that has answered `ask_any` last, and is asked first.
+    preferred: RefCell<Option<String>>,
+    /// It hangs: the one after it is asked first.
+    hangs: Cell<bool>,
     /// Where its requests are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -76,7 +79,8 @@ impl Admin {
             patience: defaults.timeouts.request,
             connections: RefCell::default(),
             versions: RefCell::default(),
-            turn: Cell::new(0),
+            preferred: RefCell::default(),
+            hangs: Cell::new(false),
             metrics: None,
         }
     }
@@ -100,28 +104,39 @@ impl Admin {
         self.versions.borrow().clone()
     }
 
-    /// `ask_any` begins with another broker: this one does not answer.
-    pub fn next_turn(&self) {
-        self.turn.set(self.turn.get().wrapping_add(1));
+    /// `ask_any` begins with another broker: the one that it prefers does not answer.
+    pub fn avoid_preferred(&self) {
+        self.hangs.set(true);
     }
 
-    /// Asks any broker that answers, bootstrap addresses last.
+    /// Asks any broker that answers: the same one as long as it does, bootstrap addresses last.
     pub async fn ask_any(&self, known: &[Broker], request: &RequestKind) -> Result<ResponseKind, AdminError> {
+        self.ask_first(known, request).await.map(|(_, answer)| answer)
+    }
+
+    /// As [`Admin::ask_any`], and which address has answered.
+    pub async fn ask_first(
+        &self,
+        known: &[Broker],
+        request: &RequestKind,
+    ) -> Result<(String, ResponseKind), AdminError> {
         let mut addresses: Vec<String> = known.iter().map(Broker::address).collect();
-        let turn = self.turn.get();
-        if !addresses.is_empty() {
+        let at = |address: &str| addresses.iter().position(|a| a == address);
+        if let Some(preferred) = self.preferred.borrow().as_deref().and_then(at) {
+            let first = preferred + usize::from(self.hangs.get());
             let n = addresses.len();
-            addresses.rotate_left(turn % n);
+            addresses.rotate_left(first % n);
         }
+        self.hangs.set(false);
         addresses.extend(self.bootstrap.iter().cloned());
         let mut last = "no address is known".to_owned();
         for address in addresses {
             match self.ask(&address, request).await {
-                Err(AdminError::Unreachable { reason, .. }) => {
-                    self.next_turn();
-                    last = reason;
+                Err(AdminError::Unreachable { reason, .. }) => last = reason,
+                other => {
+                    *self.preferred.borrow_mut() = Some(address.clone());
+                    return other.map(|answer| (address, answer));
                 }
-                other => return other,
             }
         }
         Err(AdminError::Unreachable { side: self.side, reason: last })

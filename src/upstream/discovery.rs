@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::admin::{Admin, AdminError};
+use super::memory::Memory;
 use super::topology::{Broker, ClusterView, PartitionView, TopicView};
 use crate::error::code;
 use crate::ids::{NO_EPOCH, TopicName};
@@ -21,6 +23,11 @@ use crate::ids::{NO_EPOCH, TopicName};
 const SPREAD: Duration = Duration::from_millis(20);
 /// A look at one broker takes less, or the next one is asked.
 const HANGS: Duration = Duration::from_secs(4);
+/// Another broker is asked for a topic no longer than this.
+const SOON: Duration = Duration::from_secs(1);
+/// How many others, for how many topics at once.
+const MOST_ASKED: usize = 4;
+const MOST_SOUGHT: usize = 100;
 /// After a failed look the next one comes this soon.
 const AGAIN: Duration = Duration::from_millis(250);
 const BROKER: i8 = 4;
@@ -32,11 +39,35 @@ const MOST_PARTITIONS: usize = 1_000_000;
 /// One look at the whole cluster.
 pub async fn look(admin: &Admin, known: &[Broker]) -> Result<ClusterView, AdminError> {
     let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
-    let answer = admin.ask_any(known, &RequestKind::Metadata(request)).await?;
+    let (told_by, answer) = admin.ask_first(known, &RequestKind::Metadata(request)).await?;
     match answer {
-        ResponseKind::Metadata(answer) => Ok(view(&answer)),
+        ResponseKind::Metadata(answer) => Ok(ClusterView { told_by, ..view(&answer) }),
         _ => Err(AdminError::Refused { side: admin.side, what: "Metadata".to_owned(), code: -1 }),
     }
+}
+
+/// Topics that one broker does not know, as other brokers know them: they learn of a new one at different times.
+async fn look_elsewhere(admin: &Admin, view: &ClusterView, sought: Vec<TopicName>) -> Vec<(TopicName, Arc<TopicView>)> {
+    let mut missing: Vec<TopicName> = sought.into_iter().filter(|t| !view.topics.contains_key(t)).collect();
+    missing.truncate(MOST_SOUGHT);
+    let mut found = Vec::new();
+    let others = view.broker_list().into_iter().map(|b| b.address()).filter(|address| *address != view.told_by);
+    for address in others.take(MOST_ASKED) {
+        if missing.is_empty() {
+            break;
+        }
+        let named = missing.iter().map(|t| {
+            let name = kafka_protocol::messages::TopicName(StrBytes::from_string(t.to_string()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        });
+        let request =
+            MetadataRequest::default().with_topics(Some(named.collect())).with_allow_auto_topic_creation(false);
+        let asked = timeout(SOON, admin.ask(&address, &RequestKind::Metadata(request))).await;
+        let Ok(Ok(ResponseKind::Metadata(answer))) = asked else { continue };
+        found.extend(self::view(&answer).topics);
+        missing.retain(|t| !found.iter().any(|(name, _)| name == t));
+    }
+    found
 }
 
 fn view(answer: &MetadataResponse) -> ClusterView {
@@ -66,11 +97,8 @@ fn view(answer: &MetadataResponse) -> ClusterView {
                 *slot = PartitionView { leader: partition.leader_id.0, epoch: partition.leader_epoch };
             }
         }
-        if !topic.topic_id.is_nil() {
-            seen.names.insert(topic.topic_id, name.clone());
-        }
         let view = TopicView { id: topic.topic_id, internal: topic.is_internal, partitions };
-        seen.topics.insert(name, Arc::new(view));
+        seen.add_topic(name, Arc::new(view));
     }
     seen
 }
@@ -103,13 +131,20 @@ pub async fn broker_config(admin: &Admin, view: &ClusterView) -> Option<BrokerCo
     Some(BrokerConfig { creates_topics, commit_metadata })
 }
 
-/// Looks for ever; `publish` hears of every look, `wake` asks for one before its time.
-pub async fn watch<F, P>(admin: Rc<Admin>, every: Duration, wake: impl Fn() -> F, publish: P)
-where
+/// Looks for ever; `publish` hears of every look, `wake` asks for one before its time, `sought` are topics that somebody
+/// asks for and the last look did not have.
+pub async fn watch<F, P>(
+    admin: Rc<Admin>,
+    every: Duration,
+    wake: impl Fn() -> F,
+    sought: impl Fn() -> Vec<TopicName>,
+    publish: P,
+) where
     F: Future<Output = ()>,
     P: Fn(Result<ClusterView, AdminError>) -> Vec<Broker>,
 {
     let mut known: Vec<Broker> = Vec::new();
+    let mut memory = Memory::default();
     let mut configs = HashMap::new();
     loop {
         // The same broker as long as it answers: another may lag behind it, and topics would come and go. One that hangs
@@ -117,7 +152,7 @@ where
         let mut seen = match timeout(HANGS, look(&admin, &known)).await {
             Ok(seen) => seen,
             Err(_) => {
-                admin.next_turn();
+                admin.avoid_preferred();
                 look(&admin, &known).await
             }
         };
@@ -131,6 +166,8 @@ where
             let config = configs.get(&view.cluster_id).copied().unwrap_or_default();
             view.creates_topics = config.creates_topics;
             view.commit_metadata = config.commit_metadata;
+            let elsewhere = look_elsewhere(&admin, view, sought()).await;
+            memory.complete(view, elsewhere, Instant::now());
         }
         let failed = seen.is_err();
         if failed {

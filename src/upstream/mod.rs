@@ -4,6 +4,7 @@ pub mod admin;
 pub mod ask;
 pub mod connection;
 pub mod discovery;
+pub mod memory;
 pub mod pool;
 pub mod pulse;
 pub mod topology;

@@ -17,6 +17,8 @@ pub struct Topology {
 #[derive(Clone, Debug, Default)]
 pub struct ClusterView {
     pub cluster_id: String,
+    /// The address of the broker that told all this.
+    pub told_by: String,
     pub controller: NodeId,
     pub brokers: HashMap<NodeId, Broker>,
     pub topics: HashMap<TopicName, Arc<TopicView>>,
@@ -90,20 +92,30 @@ impl Broker {
 
 impl ClusterView {
     /// Takes from an earlier look what is newer there: a broker that lags behind its cluster, or is cut off from its
-    /// controllers, still names leaders of the past. A leader epoch only grows while a topic lives.
+    /// controllers, still names leaders of the past. While a topic lives, a leader epoch only grows, and so does the
+    /// number of its partitions.
     pub fn keep_newer(&mut self, earlier: &ClusterView) {
         for (name, view) in &mut self.topics {
             let Some(before) = earlier.topics.get(name).filter(|t| t.id == view.id && !t.id.is_nil()) else { continue };
             let newer = |(now, then): (&PartitionView, &PartitionView)| then.epoch > now.epoch;
-            if view.partitions.iter().zip(&before.partitions).any(newer) {
+            let known = view.partitions.len();
+            if before.partitions.len() > known || view.partitions.iter().zip(&before.partitions).any(newer) {
                 let view = Arc::make_mut(view);
                 for (now, then) in view.partitions.iter_mut().zip(&before.partitions) {
                     if then.epoch > now.epoch {
                         *now = *then;
                     }
                 }
+                view.partitions.extend(before.partitions.iter().skip(known).copied());
             }
         }
+    }
+
+    pub fn add_topic(&mut self, name: TopicName, view: Arc<TopicView>) {
+        if !view.id.is_nil() {
+            self.names.insert(view.id, name.clone());
+        }
+        self.topics.insert(name, view);
     }
 
     pub fn broker_list(&self) -> Vec<Broker> {

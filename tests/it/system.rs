@@ -8,6 +8,7 @@ mod gate;
 mod holding;
 mod hostile;
 mod identity;
+mod lagging;
 mod order;
 mod outage;
 mod read_ahead;

@@ -262,6 +262,7 @@ fn cluster_view(side: Side) -> ClusterView {
     };
     let topics = HashMap::from([("orders".into(), topic(11, 3)), ("plain".into(), topic(12, 2))]);
     ClusterView {
+        told_by: String::new(),
         cluster_id: format!("{side}-cluster"),
         controller: base + 1,
         brokers: (1..=3).map(broker).collect(),
