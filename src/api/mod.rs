@@ -23,6 +23,7 @@ pub mod groups;
 pub mod init_producer_id;
 pub mod list_offsets;
 pub mod metadata;
+pub mod not_offered;
 pub mod offset_commit;
 pub mod offset_fetch;
 pub mod produce;
@@ -46,8 +47,7 @@ const fn local(key: ApiKey, name: &'static str, min: i16, max: i16) -> Entry {
     Entry { key, name, versions: Range { min, max }, local: true }
 }
 
-/// Every API that clients are offered. What is not here is not advertised, and closes the connection.
-/// OffsetForLeaderEpoch is left out on purpose: clients skip validation then (epochless).
+/// Every API that clients are offered. What is not here is not advertised, and closes the connection: [`not_offered`].
 pub const TABLE: &[Entry] = &[
     // Advertised from 0 for librdkafka (KAFKA-18659); below 3 is refused.
     entry(ApiKey::Produce, "Produce", 3, 13),

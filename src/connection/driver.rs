@@ -21,7 +21,7 @@ use super::held::Held;
 use super::produce::Dispatched;
 use super::session::Session;
 use super::{drive, fetch, produce};
-use crate::api::{TABLE, api_versions};
+use crate::api::{TABLE, api_versions, not_offered};
 use crate::monitor::metrics::RejectReason;
 use crate::routing::shared::HoldDeadline;
 use crate::wire::chain::{Chain, ChainWriter};
@@ -252,7 +252,8 @@ impl Pipeline {
         } else {
             let known = TABLE.iter().any(|entry| entry.key as i16 == api_key);
             let reason = if known { RejectReason::UnsupportedVersion } else { RejectReason::UnknownApi };
-            return Err(End::Rejected(reason, format!("API key {api_key} version {version} is not offered")));
+            let why = not_offered::why(api_key).map(|api| format!(" ({}): {}", api.name, api.why)).unwrap_or_default();
+            return Err(End::Rejected(reason, format!("API key {api_key} version {version} is not offered{why}")));
         };
         let head = match head {
             Ok(head) => head,

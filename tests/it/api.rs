@@ -6,5 +6,6 @@ mod groups;
 mod list_offsets;
 mod metadata;
 mod positions;
+mod table;
 mod topics;
 pub(crate) mod world;

@@ -1,12 +1,11 @@
 //! Guards that keep prose and promises honest: what STYLE, README, Cargo.toml and heads of files say is compared with
 //! what the files hold. Every scan is shown a planted sample that it has to find.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use kafka_cutover::cli::Cli;
-use kafka_cutover::{api, crash, wire};
+use kafka_cutover::crash;
 
 // ---------------------------------------------------------------------------------------------- reading the tree
 
@@ -172,7 +171,7 @@ fn the_scan_sees_code_and_only_code() {
     assert!(code.contains("fn f<") && code.contains("for_r("), "{code}");
 }
 
-fn none(what: &str, found: &[String]) {
+pub fn none(what: &str, found: &[String]) {
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
 }
 
@@ -291,29 +290,6 @@ fn another_decoder_is_found() {
         assert!(!decodes(&Source::planted("src/api/metadata.rs", bad)).is_empty(), "{bad}");
     }
     assert!(decodes(&Source::planted("src/api/produce.rs", "ProduceRequest::decode(body, 9)")).is_empty());
-}
-
-// ---------------------------------------------------------------------------------------------- the table of APIs
-
-/// (key, name, lowest, highest) of what is wrong with each line.
-fn beyond_the_codec(key: i16, name: &str, min: i16, max: i16) -> Option<String> {
-    let Some(codec) = wire::schema::versions(key) else { return Some(format!("{name} ({key}): no codec")) };
-    let outside = min > max || min < *codec.start() || max > *codec.end();
-    outside.then(|| format!("{name} ({key}): {min} to {max}, but the codec has {codec:?}"))
-}
-
-#[test]
-fn the_table_offers_what_the_codec_has() {
-    let beyond = |e: &api::Entry| beyond_the_codec(e.key as i16, e.name, e.versions.min, e.versions.max);
-    none("api::TABLE", &api::TABLE.iter().filter_map(beyond).collect::<Vec<_>>());
-    let keys: BTreeSet<i16> = api::TABLE.iter().map(|e| e.key as i16).collect();
-    assert_eq!(keys.len(), api::TABLE.len(), "an API is in the table twice");
-    for entry in api::TABLE {
-        assert_eq!(format!("{:?}", entry.key), entry.name, "an API under another name than Kafka's");
-    }
-    assert!(beyond_the_codec(18, "ApiVersions", 0, 99).is_some());
-    assert!(beyond_the_codec(9999, "None", 0, 0).is_some());
-    assert!(beyond_the_codec(18, "ApiVersions", 3, 2).is_some());
 }
 
 // ---------------------------------------------------------------------------------------------- README

@@ -10,6 +10,7 @@ mod demo;
 mod embedded;
 mod guards;
 mod monitor;
+mod offered;
 mod offsets;
 mod pinned;
 mod preflight;

@@ -1,6 +1,7 @@
 //! Against real Kafka and real clients. tests/run starts the clusters; without them nothing here can run.
 #![cfg(feature = "librdkafka")]
 
+mod api_versions;
 mod crashes;
 mod demo;
 mod every_client;
