@@ -1,6 +1,6 @@
-"""A KRaft cluster on loopback: its files, its processes, and when it is ready.
+"""A cluster on loopback: its files, its processes, and when it is ready.
 
-Every node is broker and controller at once. Addresses, node ids and ports are ones that nothing else uses (127.10.x.y, ids above
+Every node is broker and controller at once (KRaft); before Kafka 3 all are brokers of one ZooKeeper. Addresses, node ids and ports are ones that nothing else uses (127.10.x.y, ids above
 1,600,000,000, ports above 61,000), so that a real identity that leaks through the proxy shows.
 """
 
@@ -74,8 +74,26 @@ def plan(where, name, version, count):
             "config": str(home / "server.properties"),
             "data": str(home / "data"),
         })
-    return {"name": name, "version": version, "cluster_id": random_id(), "bootstrap": [node["addr"] for node in nodes],
+    made = {"name": name, "version": version, "cluster_id": random_id(), "bootstrap": [node["addr"] for node in nodes],
             "nodes": nodes}
+    if before_kraft(version):
+        home = folder(where, name) / "zookeeper"
+        host = f"127.10.{subnet}.{count + 1}"
+        made["zookeeper"] = {
+            "id": 0,
+            "addr": f"{host}:{free_ports(host, 1)[0]}",
+            "pid": None,
+            "started": None,
+            "log": str(home / "log"),
+            "config": str(home / "zoo.cfg"),
+            "data": str(home / "data"),
+        }
+    return made
+
+
+def before_kraft(version):
+    """KRaft of 2.8 was a preview, without producer ids."""
+    return int(version.split(".")[0]) < 3
 
 
 def free_subnet(where, name):
@@ -107,17 +125,32 @@ def random_id():
             return text
 
 
-def properties(cluster, node):
+def roles(cluster, node):
+    """Who a node is, and whom it obeys."""
+    if "zookeeper" in cluster:
+        return {
+            "broker.id": node["id"],
+            "reserved.broker.max.id": 2_000_000_000,
+            "zookeeper.connect": cluster["zookeeper"]["addr"],
+            "listeners": f"PLAINTEXT://{node['addr']}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT",
+        }
     nodes = cluster["nodes"]
-    replicas = min(3, len(nodes))
     return {
         "process.roles": "broker,controller",
         "node.id": node["id"],
         "controller.quorum.voters": ",".join(f"{other['id']}@{other['controller']}" for other in nodes),
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{node['addr']},CONTROLLER://{node['controller']}",
-        "advertised.listeners": f"PLAINTEXT://{node['addr']}",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    }
+
+
+def properties(cluster, node):
+    replicas = min(3, len(cluster["nodes"]))
+    return {
+        **roles(cluster, node),
+        "advertised.listeners": f"PLAINTEXT://{node['addr']}",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": node["data"],
         "auto.create.topics.enable": "true",
@@ -145,12 +178,21 @@ def properties(cluster, node):
 
 
 def format_storage(cluster, overrides):
-    """Formats the first node with Kafka's own tool; the others differ from it in two lines of meta.properties only."""
+    """Writes the configs. Formats the first node with Kafka's own tool; the others differ from it in two lines of meta.properties only."""
     for node in cluster["nodes"]:
         config = pathlib.Path(node["config"])
         config.parent.mkdir(parents=True)
         settings = {**properties(cluster, node), **overrides}
         config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    if "zookeeper" in cluster:
+        keeper = cluster["zookeeper"]
+        host, port = keeper["addr"].rsplit(":", 1)
+        settings = {"dataDir": keeper["data"], "clientPortAddress": host, "clientPort": port, "admin.enableServer": "false",
+                    "maxClientCnxns": 0}
+        config = pathlib.Path(keeper["config"])
+        config.parent.mkdir(parents=True)
+        config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        return
     first, *others = cluster["nodes"]
     done = subprocess.run(
         java(cluster["version"]) + ["kafka.tools.StorageTool", "format", "-t", cluster["cluster_id"], "-c", first["config"]],
@@ -178,9 +220,11 @@ def java(version, log_level="warn"):
 
 def spawn(cluster, node):
     """Starts the node in a session of its own, so that it outlives whoever started it."""
+    keeper = node is cluster.get("zookeeper")
+    program = "org.apache.zookeeper.server.quorum.QuorumPeerMain" if keeper else "kafka.Kafka"
     with open(node["log"], "ab") as log:
         process = subprocess.Popen(
-            java(cluster["version"], cluster["log_level"]) + ["kafka.Kafka", node["config"]],
+            java(cluster["version"], cluster["log_level"]) + [program, node["config"]],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=pathlib.Path(node["config"]).parent, start_new_session=True)
     node["pid"] = process.pid
     node["started"] = process_state(process.pid)[1]
@@ -221,17 +265,21 @@ def await_gone(nodes, seconds):
 
 def stop(cluster, grace):
     """SIGTERM for all, then SIGKILL for who is left after `grace` seconds; returns the ids of those that had to be killed."""
-    left = [node for node in cluster["nodes"] if state(node) != "gone"]
-    for node in left:
-        send(node, signal.SIGCONT)
-        send(node, signal.SIGTERM)
-    await_gone(left, grace)
-    stubborn = [node for node in left if state(node) != "gone"]
-    for node in stubborn:
-        send(node, signal.SIGKILL)
-    if not await_gone(stubborn, 10):
-        raise Failed(f"{cluster['name']}: a killed node is still there")
-    return [node["id"] for node in stubborn]
+    killed = []
+    # Brokers first: without their ZooKeeper they do not end in peace.
+    for nodes in [cluster["nodes"]] + ([[cluster["zookeeper"]]] if "zookeeper" in cluster else []):
+        left = [node for node in nodes if state(node) != "gone"]
+        for node in left:
+            send(node, signal.SIGCONT)
+            send(node, signal.SIGTERM)
+        await_gone(left, grace)
+        stubborn = [node for node in left if state(node) != "gone"]
+        for node in stubborn:
+            send(node, signal.SIGKILL)
+        if not await_gone(stubborn, 10):
+            raise Failed(f"{cluster['name']}: a killed node is still there")
+        killed += [node["id"] for node in stubborn]
+    return killed
 
 
 # --- when it is ready ----------------------------------------------------------------------------------------------------------
@@ -255,6 +303,12 @@ def await_ready(cluster, nodes, deadline):
             if time.monotonic() > deadline:
                 raise Failed(f"{cluster['name']}: node {node['id']} not ready in time; it says: {seen}\n{tail(node)}")
             time.sleep(0.1)
+
+
+def known_as(cluster):
+    """The cluster's id, as it tells clients: with a ZooKeeper it chooses for itself."""
+    host, port = cluster["nodes"][0]["addr"].rsplit(":", 1)
+    return wire.cluster_id(host, int(port))
 
 
 def advertised(node):
