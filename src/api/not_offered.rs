@@ -24,6 +24,10 @@ const fn not(key: i16, name: &'static str, why: &'static str) -> NotOffered {
 }
 
 pub const NOT_OFFERED: &[NotOffered] = &[
+    not(4, "LeaderAndIsr", BROKERS),
+    not(5, "StopReplica", BROKERS),
+    not(6, "UpdateMetadata", BROKERS),
+    not(7, "ControlledShutdown", BROKERS),
     not(17, "SaslHandshake", AUTHENTICATION),
     not(21, "DeleteRecords", LATER),
     not(23, "OffsetForLeaderEpoch", EPOCHLESS),
@@ -54,6 +58,7 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(50, "DescribeUserScramCredentials", LATER),
     not(51, "AlterUserScramCredentials", LATER),
     not(55, "DescribeQuorum", BROKERS),
+    not(56, "AlterPartition", BROKERS),
     not(57, "UpdateFeatures", BROKERS),
     not(61, "DescribeProducers", LATER),
     not(64, "UnregisterBroker", BROKERS),
