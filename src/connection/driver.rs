@@ -92,10 +92,12 @@ struct Pipeline {
     held: Rc<Held>,
     answers: FuturesOrdered<LocalBoxFuture<'static, (Reply, Finished)>>,
     backlog: VecDeque<Arrived>,
-    /// The request at the head of the backlog waits for a hold or a gate; since when.
+    /// The request at the head of the backlog waits for a hold, a gate or a throttled broker; since when.
     held_since: Option<Instant>,
     /// The same for the gate alone.
     gated_since: Option<Instant>,
+    /// It waits for a throttled broker until then.
+    throttled_until: Option<Instant>,
     /// The seal was told how long it can wait.
     told: bool,
     /// Of `answers`, those that are not for produce.
@@ -135,6 +137,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         backlog: VecDeque::new(),
         held_since: None,
         gated_since: None,
+        throttled_until: None,
         told: false,
         started: 0,
     };
@@ -163,6 +166,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
             }
             () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
             () = tokio::time::sleep_until(impatient_at), if line.gated_since.is_some() && looked < impatient_at => {}
+            () = at(line.throttled_until) => line.throttled_until = None,
             read = frames.step(), if reads => {
                 held.half_read(frames.unfinished());
                 let end = match read {
@@ -216,6 +220,14 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
         if let Err(end) = line.start_all() {
             return end;
         }
+    }
+}
+
+/// At that time; never if there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => future::pending().await,
     }
 }
 
@@ -282,7 +294,7 @@ impl Pipeline {
                         Finished { held: arrived.size, api_key: arrived.head.api_key, since: arrived.since };
                     self.started += usize::from(!produce);
                     self.told = false;
-                    self.gated_since = None;
+                    (self.gated_since, self.throttled_until) = (None, None);
                     if self.held_since.take().is_some() {
                         self.session.shared.metrics.held(false);
                     }
@@ -344,12 +356,9 @@ impl Pipeline {
         match produce::dispatch(&self.session, head, request, &arrived.body, impatient) {
             Dispatched::Sent(sent) => Ok(Some(sent.answer(self.session.clone()).boxed_local())),
             Dispatched::Held => {
+                self.waits();
+                (self.gated_since, self.throttled_until) = (None, None);
                 let shared = &self.session.shared;
-                self.gated_since = None;
-                if self.held_since.is_none() {
-                    self.held_since = Some(Instant::now());
-                    shared.metrics.held(true);
-                }
                 if !self.told {
                     self.told = true;
                     let now = Instant::now();
@@ -362,13 +371,23 @@ impl Pipeline {
                 Ok(None)
             }
             Dispatched::Gated => {
+                self.waits();
                 self.gated_since.get_or_insert_with(Instant::now);
-                if self.held_since.is_none() {
-                    self.held_since = Some(Instant::now());
-                    self.session.shared.metrics.held(true);
-                }
+                self.throttled_until = None;
                 Ok(None)
             }
+            Dispatched::Throttled(until) => {
+                self.waits();
+                (self.gated_since, self.throttled_until) = (None, Some(until));
+                Ok(None)
+            }
+        }
+    }
+
+    fn waits(&mut self) {
+        if self.held_since.is_none() {
+            self.held_since = Some(Instant::now());
+            self.session.shared.metrics.held(true);
         }
     }
 

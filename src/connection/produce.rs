@@ -34,6 +34,9 @@ pub enum Dispatched {
     Sent(Sent),
     Held,
     Gated,
+    /// A broker that it goes to reads no more of this client until then. What waits here is held, not outstanding, and no
+    /// seal waits for it (DESIGN.md section 4).
+    Throttled(tokio::time::Instant),
 }
 
 /// Sent: the answers to come.
@@ -74,6 +77,9 @@ pub fn dispatch(
             return Dispatched::Gated;
         }
     };
+    if let Some(until) = session.throttled_until(parts.iter().map(|p| (p.side, p.node))) {
+        return Dispatched::Throttled(until);
+    }
     for part in &parts {
         if let Some((key, stamp, at)) = part.order() {
             session.order.borrow_mut().forwarded(&key, &stamp, at);
@@ -252,6 +258,9 @@ impl Completion for Outcomes {
             _ => ProduceResponse::decode(body, self.version).map_err(|e: WireError| Lost::Unknown(e.to_string())),
         });
         let session = self.session.upgrade();
+        if let (Some(session), Ok(answer), Some(part)) = (&session, &decoded, self.parts.first()) {
+            session.throttle(part.side, part.node, answer.throttle_time_ms);
+        }
         let mut stir = false;
         for part in &self.parts {
             let (outcome, fate) = match &decoded {

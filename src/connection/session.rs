@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "io: reads the clock")]
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::order::Order as GroupOrder;
 use crate::api::Context;
 use crate::clock;
+use crate::ids::{NodeId, Side};
 use crate::producers::Order;
 use crate::routing::Shared;
 use crate::upstream::Pool;
@@ -31,6 +33,8 @@ pub struct Session {
     pub group_order: Rc<GroupOrder>,
     /// How long a member's JoinGroup and SyncGroup may take: as it says itself in the first.
     rebalance_patience: Cell<Duration>,
+    /// Brokers that read no more produce of this client until then: it is over its quota (KIP-219).
+    throttled: RefCell<HashMap<(Side, NodeId), Instant>>,
     /// Set when an outcome was lost: the client has to find out by a closed connection, as a broker would have it.
     broken: Cell<bool>,
 }
@@ -42,8 +46,21 @@ impl Session {
         let pool = RefCell::new(Pool::new(shared.topology.clone(), Limits::of(&shared.config), turn));
         let rebalance_patience = Cell::new(ANSWER_PATIENCE);
         let fetch = super::fetch::Standing::new(&shared);
-        let (order, group_order, broken) = (RefCell::default(), Rc::default(), Cell::new(false));
-        Rc::new(Self { shared, nodes, peer, client, order, pool, fetch, group_order, rebalance_patience, broken })
+        let (order, group_order, throttled) = (RefCell::default(), Rc::default(), RefCell::default());
+        let broken = Cell::new(false);
+        Rc::new(Self {
+            shared,
+            nodes,
+            peer,
+            client,
+            order,
+            pool,
+            fetch,
+            group_order,
+            rebalance_patience,
+            throttled,
+            broken,
+        })
     }
 
     /// The snapshots of this moment.
@@ -75,6 +92,24 @@ impl Session {
             RequestKind::SyncGroup(_) => self.rebalance_patience.get(),
             _ => ANSWER_PATIENCE,
         }
+    }
+
+    /// A broker has answered a produce request with this `throttle_time_ms`.
+    pub fn throttle(&self, side: Side, node: NodeId, ms: i32) {
+        if let Ok(ms @ 1..) = u64::try_from(ms) {
+            self.throttled.borrow_mut().insert((side, node), Instant::now() + Duration::from_millis(ms));
+        }
+    }
+
+    /// Until when these brokers read no produce, if any of them does not now.
+    pub fn throttled_until(&self, brokers: impl Iterator<Item = (Side, NodeId)>) -> Option<Instant> {
+        let mut throttled = self.throttled.borrow_mut();
+        if throttled.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        throttled.retain(|_, until| *until > now);
+        brokers.filter_map(|broker| throttled.get(&broker)).max().copied()
     }
 
     pub fn break_off(&self) {

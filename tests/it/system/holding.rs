@@ -177,3 +177,19 @@ async fn a_request_with_one_held_partition_is_held_whole_and_what_is_behind_it_t
     assert!(world.source.faults().seen(ApiKey::Metadata) >= behind);
     assert_eq!((world.source.log_end("plain", 0), world.stored(0)), (Some(1), (0, 1)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_throttled_broker_would_not_read_is_held_and_no_switch_waits_for_it() {
+    let world = World::new(1);
+    world.prepare().await;
+    let mut raw = world.client().await;
+    world.source.faults().set_throttle_ms(600_000);
+    append(&mut raw, 0, 1_000, 0).await;
+    // As clients do that have more on its way when they hear of it.
+    raw.send(&produce("moved", 0, encode(ONE)), 9).await;
+    world.until_held(1).await;
+    assert_eq!(world.came(Side::Source, 0).len(), 1);
+    world.switch().await.expect("switched");
+    assert_eq!(produced(&mut raw, 1).await, [(0, 1)]);
+    assert_eq!(world.stored(0), (1, 1));
+}
