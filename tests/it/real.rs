@@ -8,3 +8,4 @@ mod every_client;
 mod lost_answer;
 mod outage;
 mod readers;
+mod versions;

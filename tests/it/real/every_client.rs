@@ -13,7 +13,7 @@ use crate::support::unique;
 const PARTITIONS: i32 = 12;
 /// Name, library, flags.
 type Producer = (&'static str, &'static str, &'static [&'static str]);
-const PRODUCERS: [Producer; 7] = [
+pub const PRODUCERS: [Producer; 7] = [
     ("java-idempotent", "java", &["--compression", "lz4"]),
     ("java-all", "java", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
     ("java-one", "java", &["--acks", "1", "--idempotent", "false", "--compression", "gzip"]),
@@ -23,14 +23,15 @@ const PRODUCERS: [Producer; 7] = [
     ("kafka-python", "kafka-python", &["--compression", "gzip"]),
 ];
 /// Library, members of its group.
-const GROUPS: [(&str, usize); 5] = [("java", 3), ("confluent", 2), ("kcat", 1), ("franz-go", 2), ("kafka-python", 1)];
+pub const GROUPS: [(&str, usize); 5] =
+    [("java", 3), ("confluent", 2), ("kcat", 1), ("franz-go", 2), ("kafka-python", 1)];
 
 /// How much of it.
-struct Stream {
+pub struct Stream {
     /// Of one producer, records a second.
-    rate: &'static str,
+    pub rate: &'static str,
     /// Of one producer, records before the switch and after it.
-    part: u64,
+    pub part: u64,
 }
 
 /// What two cores can do beside a build: seven runtimes and six brokers need them, too.
@@ -53,7 +54,7 @@ fn one_cutover_under_every_client() {
     }
 }
 
-fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], stream: &Stream) {
+pub fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], stream: &Stream) {
     let topic = unique("every-client");
     rig.create(&topic, PARTITIONS);
     let mut proxy = Proxy::new(rig, &[&topic]);

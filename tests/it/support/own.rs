@@ -19,8 +19,12 @@ pub struct Own {
 impl Own {
     /// Of the side's version; `properties` of its brokers as `key=value`.
     pub fn start(rig: &Rig, side: Side, nodes: usize, properties: &[String]) -> Self {
+        Self::of_version(rig, rig.version(side), nodes, properties)
+    }
+
+    pub fn of_version(rig: &Rig, version: &str, nodes: usize, properties: &[String]) -> Self {
         let (name, dir) = (unique("own"), rig.dir.clone());
-        let mut start = rig_command(&["start", &name, "--version", rig.version(side), "--nodes", &nodes.to_string()]);
+        let mut start = rig_command(&["start", &name, "--version", version, "--nodes", &nodes.to_string()]);
         start.arg("--dir").arg(&dir);
         for property in properties {
             start.args(["--property", property]);
