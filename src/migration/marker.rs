@@ -25,18 +25,22 @@ const MOST_BYTES: i32 = 8 * 1024 * 1024;
 const INVALID_REPLICATION_FACTOR: i16 = 38;
 const INVALID_CONFIG: i16 = 40;
 
-/// Makes the topic of the proxy with this `name` if it is not there, and waits until it has a leader.
+/// Makes the topic of the proxy with this `name` if it is not there, and waits until it takes records: the first one waits
+/// until its followers have begun to follow, and is not to be one that a hold waits for.
 pub async fn ensure_topic(admin: &Admin, name: &str) -> Result<(), AdminError> {
     let tp = partition(name);
     let deadline = ask::within(TIME);
-    let mut modest = false;
+    let (mut modest, mut made) = (false, false);
     loop {
         let view = discovery::look(admin, &[]).await?;
         match view.topics.get(&tp.topic).and_then(|t| t.partitions.first()) {
-            Some(partition) if partition.leader >= 0 => return Ok(()),
+            Some(partition) if partition.leader >= 0 => {
+                return if made { write_through(admin, view, name, None).await } else { Ok(()) };
+            }
             Some(_) => {}
             None => match create(admin, &view, &tp.topic, modest).await {
-                Ok(Ok(()) | Err(code::TOPIC_ALREADY_EXISTS)) => {}
+                Ok(Ok(())) => made = true,
+                Ok(Err(code::TOPIC_ALREADY_EXISTS)) => {}
                 Ok(Err(INVALID_REPLICATION_FACTOR | INVALID_CONFIG | code::POLICY_VIOLATION)) if !modest => {
                     modest = true
                 }

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{abort, scheme, topics};
+use super::{abort, marker, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
@@ -95,6 +95,12 @@ impl Control {
         let prepared = prepared
             .map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
         if !dry_run {
+            for admin in &self.admins {
+                let made = marker::ensure_topic(admin, &self.shared.config.name).await;
+                made.map_err(|e| {
+                    Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again")
+                })?;
+            }
             let event = Event::Pinned {
                 migration: migration.name.clone(),
                 scheme: migration.scheme.name().to_owned(),
