@@ -28,6 +28,7 @@ pub mod offset_commit;
 pub mod offset_fetch;
 pub mod produce;
 pub mod topics;
+pub mod unseen_brokers;
 
 /// One line of the table.
 pub struct Entry {
@@ -68,6 +69,10 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    local(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2),
+    local(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
+    local(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1),
+    local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
 ];
@@ -195,6 +200,10 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::ListGroups(_)
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
+        RequestKind::ElectLeaders(_)
+        | RequestKind::AlterPartitionReassignments(_)
+        | RequestKind::AlterReplicaLogDirs(_)
+        | RequestKind::ListPartitionReassignments(_) => Box::new(Immediate(unseen_brokers::answer(cx, request))),
         RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
         _ => return None,
     })

@@ -8,4 +8,5 @@ mod metadata;
 mod positions;
 mod table;
 mod topics;
+mod unseen_brokers;
 pub(crate) mod world;

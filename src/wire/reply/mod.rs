@@ -3,13 +3,14 @@
 //! (`ProduceRequest::refused`, `FetchRequest::refused`).
 
 mod groups;
+mod placement;
 mod topics;
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
     ApiVersionsResponse, DescribeClusterResponse, DescribeTransactionsResponse, InitProducerIdResponse,
-    ListTransactionsResponse, RequestKind, ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse,
-    describe_transactions_response::TransactionState,
+    ListPartitionReassignmentsResponse, ListTransactionsResponse, RequestKind, ResponseKind, SaslAuthenticateResponse,
+    SaslHandshakeResponse, describe_transactions_response::TransactionState,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -27,8 +28,8 @@ struct Why {
     message: Option<StrBytes>,
 }
 
-/// `None` if the answer has no place for an error (Metadata about all topics before version 13, an API that is not ours):
-/// then the connection has to be closed.
+/// `None` if the answer has no place for an error (Metadata about all topics before version 13, ElectLeaders of all
+/// partitions in version 0, an API that is not ours): then the connection has to be closed.
 pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&str>) -> Option<ResponseKind> {
     let why = Why { version, error, message: message.map(|text| StrBytes::from_string(text.to_owned())) };
     Some(match kind {
@@ -59,6 +60,10 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
         }
         RequestKind::DescribeConfigs(request) => ResponseKind::DescribeConfigs(topics::describe_configs(request, &why)),
         RequestKind::AlterConfigs(request) => ResponseKind::AlterConfigs(topics::alter_configs(request, &why)),
+        RequestKind::AlterReplicaLogDirs(request) => {
+            ResponseKind::AlterReplicaLogDirs(placement::alter_replica_log_dirs(request, &why))
+        }
+        RequestKind::DescribeLogDirs(_) => ResponseKind::DescribeLogDirs(placement::describe_log_dirs(&why)),
         RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(
             SaslAuthenticateResponse::default().with_error_code(error).with_error_message(why.message),
         ),
@@ -66,9 +71,16 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
             ResponseKind::CreatePartitions(topics::create_partitions(request, &why))
         }
         RequestKind::DeleteGroups(request) => ResponseKind::DeleteGroups(groups::delete_groups(request, &why)),
+        RequestKind::ElectLeaders(request) => ResponseKind::ElectLeaders(placement::elect_leaders(request, &why)?),
         RequestKind::IncrementalAlterConfigs(request) => {
             ResponseKind::IncrementalAlterConfigs(topics::incremental_alter_configs(request, &why))
         }
+        RequestKind::AlterPartitionReassignments(request) => {
+            ResponseKind::AlterPartitionReassignments(placement::alter_partition_reassignments(request, &why))
+        }
+        RequestKind::ListPartitionReassignments(_) => ResponseKind::ListPartitionReassignments(
+            ListPartitionReassignmentsResponse::default().with_error_code(error).with_error_message(why.message),
+        ),
         RequestKind::OffsetDelete(_) => ResponseKind::OffsetDelete(groups::offset_delete(&why)),
         RequestKind::DescribeCluster(_) => ResponseKind::DescribeCluster(
             DescribeClusterResponse::default().with_error_code(error).with_error_message(why.message),

@@ -8,6 +8,7 @@ mod check;
 mod cluster;
 mod field;
 mod groups;
+mod placement;
 mod positions;
 mod session;
 mod topics;
@@ -41,10 +42,15 @@ pub const APIS: &[&Api] = &[
     &positions::OFFSET_FOR_LEADER_EPOCH,
     &topics::DESCRIBE_CONFIGS,
     &topics::ALTER_CONFIGS,
+    &placement::ALTER_REPLICA_LOG_DIRS,
+    &placement::DESCRIBE_LOG_DIRS,
     &session::SASL_AUTHENTICATE,
     &topics::CREATE_PARTITIONS,
     &groups::DELETE_GROUPS,
+    &placement::ELECT_LEADERS,
     &topics::INCREMENTAL_ALTER_CONFIGS,
+    &placement::ALTER_PARTITION_REASSIGNMENTS,
+    &placement::LIST_PARTITION_REASSIGNMENTS,
     &positions::OFFSET_DELETE,
     &cluster::DESCRIBE_CLUSTER,
     &cluster::DESCRIBE_PRODUCERS,
