@@ -16,6 +16,7 @@ use crate::virtual_cluster::{Nodes, Range};
 
 pub mod api_versions;
 pub mod configs;
+pub mod create_partitions;
 pub mod describe_cluster;
 pub mod fetch;
 pub mod find_coordinator;
@@ -70,6 +71,7 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
     local(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2),
+    entry(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
     local(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
     local(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1),
     local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
@@ -200,6 +202,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::ListGroups(_)
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
+        RequestKind::CreatePartitions(r) => Box::new(create_partitions::CreatePartitions::new(r)),
         RequestKind::ElectLeaders(_)
         | RequestKind::AlterPartitionReassignments(_)
         | RequestKind::AlterReplicaLogDirs(_)

@@ -42,7 +42,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(33, "AlterConfigs", LATER),
     not(35, "DescribeLogDirs", LATER),
     not(36, "SaslAuthenticate", AUTHENTICATION),
-    not(37, "CreatePartitions", LATER),
     not(38, "CreateDelegationToken", TOKENS),
     not(39, "RenewDelegationToken", TOKENS),
     not(40, "ExpireDelegationToken", TOKENS),

@@ -26,7 +26,7 @@ use crate::upstream::{Lane, Lost};
 
 /// How long a topic id is looked for that the snapshot lacks.
 const PATIENCE: Duration = Duration::from_secs(2);
-const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+pub(super) const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 /// DeleteTopics names topics by id, too, from here on.
 const BY_ID: i16 = 6;
 
@@ -153,12 +153,13 @@ impl Machine for Topics {
     }
 }
 
-fn ask(request: RequestKind) -> Step {
+/// Of the source's controller.
+pub(super) fn ask(request: RequestKind) -> Step {
     Step::Ask(vec![Ask { side: Side::Source, to: To::Controller, lane: Lane::Ordinary, request }])
 }
 
 /// Not sent: clients look for the controller and ask again. Sent: nobody knows, and nobody asks again by himself.
-fn lost_code(lost: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
+pub(super) fn lost_code(lost: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
     match lost {
         Some(Err(Unanswered::Lost(Lost::NotSent(_)))) => code::NOT_CONTROLLER,
         _ => code::REQUEST_TIMED_OUT,

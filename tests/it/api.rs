@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod configs;
+mod create_partitions;
 mod groups;
 mod list_offsets;
 mod metadata;
