@@ -11,7 +11,7 @@ use crate::error::code;
 use crate::ids::{NodeId, Side};
 use crate::store::identity::is_marker_topic;
 
-const TOPIC: i8 = 2;
+pub(super) const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 /// A broker that is gone is asked once; then another.
@@ -112,7 +112,7 @@ fn representative(cx: &Context<'_>, attempt: usize) -> Option<NodeId> {
     nodes.get(attempt % nodes.len().max(1)).copied()
 }
 
-fn is_broker(resource_type: i8) -> bool {
+pub(super) fn is_broker(resource_type: i8) -> bool {
     resource_type == BROKER || resource_type == BROKER_LOGGER
 }
 

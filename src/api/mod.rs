@@ -14,6 +14,7 @@ use crate::routing::{Partitions, Shared};
 use crate::upstream::{Lane, Lost, Topology};
 use crate::virtual_cluster::{Nodes, Range};
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod configs;
 pub mod create_partitions;
@@ -70,9 +71,11 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
+    entry(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
     local(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2),
     entry(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
     local(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
+    entry(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
     local(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1),
     local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
@@ -207,6 +210,9 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::AlterPartitionReassignments(_)
         | RequestKind::AlterReplicaLogDirs(_)
         | RequestKind::ListPartitionReassignments(_) => Box::new(Immediate(unseen_brokers::answer(cx, request))),
+        RequestKind::AlterConfigs(_) | RequestKind::IncrementalAlterConfigs(_) => {
+            Box::new(alter_configs::AlterConfigs::new(request)?)
+        }
         RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
         _ => return None,
     })

@@ -1,6 +1,7 @@
 //! The machines of groups, commits, positions, topics and configs, step by step, without a connection.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod alter_configs;
 mod configs;
 mod create_partitions;
 mod groups;
