@@ -22,6 +22,7 @@ use crate::ids::{CONSUMER, EARLIEST, NO_EPOCH, NONE, Native, NodeId, Side, Virtu
 use crate::offsets::SpliceMap;
 use crate::offsets::list_offsets::{Found, Wanted};
 use crate::routing::PartitionState;
+use crate::upstream::TopicView;
 
 /// How long an end is waited for that a seal holds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -262,21 +263,11 @@ impl Question {
                 Some(leader) => at(side, leader.leader),
                 None => {
                     cx.shared.refresh(side);
-                    heard[side.index()] = Heard::Unreached(self.why_no_leader(cx, side));
+                    heard[side.index()] = Heard::Unreached(why_no_leader(cx, side, &self.topic, self.partition));
                 }
             }
         }
         self.progress = Progress::Asked { map: state.map(|s| s.map.clone()), heard };
-    }
-
-    fn why_no_leader(&self, cx: &Context<'_>, side: Side) -> i16 {
-        let index = usize::try_from(self.partition).ok();
-        let exists = |t: &crate::upstream::TopicView| index.is_some_and(|i| i < t.partitions.len());
-        let known = cx.topology.topic(side, &self.topic).is_some_and(|t| exists(t));
-        match cx.topology.side(side) {
-            Some(_) if !known && self.state(cx).is_none() => code::UNKNOWN_TOPIC_OR_PARTITION,
-            _ => code::LEADER_NOT_AVAILABLE,
-        }
     }
 
     fn reply(&self, cx: &Context<'_>) -> Reply {
@@ -327,7 +318,18 @@ fn spliced(cx: &Context<'_>, state: &PartitionState, wanted: Wanted, heard: [Hea
     Reply { error: code::NONE, timestamp: answer.timestamp, offset: answer.offset.0 }
 }
 
+/// What a client is told of a partition without a leader.
+pub(super) fn why_no_leader(cx: &Context<'_>, side: Side, topic: &TopicName, partition: i32) -> i16 {
+    let index = usize::try_from(partition).ok();
+    let exists = |t: &TopicView| index.is_some_and(|i| i < t.partitions.len());
+    let known = cx.topology.topic(side, topic).is_some_and(|t| exists(t));
+    match cx.topology.side(side) {
+        Some(_) if !known && cx.partitions.get(topic, partition).is_none() => code::UNKNOWN_TOPIC_OR_PARTITION,
+        _ => code::LEADER_NOT_AVAILABLE,
+    }
+}
+
 /// What a client is told of a broker's error: that our view was old is for it to ask again.
-fn told(error: i16) -> i16 {
+pub(super) fn told(error: i16) -> i16 {
     if is_stale_topology(error) { code::NOT_LEADER_OR_FOLLOWER } else { error }
 }

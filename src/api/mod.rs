@@ -18,6 +18,7 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod configs;
 pub mod create_partitions;
+pub mod delete_records;
 pub mod describe_cluster;
 pub mod fetch;
 pub mod find_coordinator;
@@ -69,6 +70,7 @@ pub const TABLE: &[Entry] = &[
     local(ApiKey::ApiVersions, "ApiVersions", 0, 4),
     entry(ApiKey::CreateTopics, "CreateTopics", 2, 7),
     entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
+    entry(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
     entry(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
@@ -205,6 +207,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::ListGroups(_)
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
+        RequestKind::DeleteRecords(r) => Box::new(delete_records::DeleteRecords::new(r)),
         RequestKind::CreatePartitions(r) => Box::new(create_partitions::CreatePartitions::new(r)),
         RequestKind::ElectLeaders(_)
         | RequestKind::AlterPartitionReassignments(_)

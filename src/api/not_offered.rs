@@ -29,7 +29,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(6, "UpdateMetadata", BROKERS),
     not(7, "ControlledShutdown", BROKERS),
     not(17, "SaslHandshake", AUTHENTICATION),
-    not(21, "DeleteRecords", LATER),
     not(23, "OffsetForLeaderEpoch", EPOCHLESS),
     not(24, "AddPartitionsToTxn", TRANSACTIONS),
     not(25, "AddOffsetsToTxn", TRANSACTIONS),

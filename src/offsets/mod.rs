@@ -6,8 +6,10 @@
 //! * `exhausted`: when a reader may pass the end of a closed segment.
 //! * `commit`, `trailer`: a committed offset on its home and back, through any later growth of the map.
 //! * `list_offsets`: whom to ask for a position by time, and how the answers combine.
+//! * `delete_records`: up to where each side's log is to be deleted.
 
 pub mod commit;
+pub mod delete_records;
 pub mod ends;
 pub mod exhausted;
 pub mod list_offsets;

@@ -4,6 +4,7 @@
 mod alter_configs;
 mod configs;
 mod create_partitions;
+mod delete_records;
 mod groups;
 mod list_offsets;
 mod metadata;

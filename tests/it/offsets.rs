@@ -1,6 +1,7 @@
 //! The splice map against a reference model: every record of the virtual log written out, one by one.
 
 use kafka_cutover::ids::{EARLIEST, LATEST, MAX_TIMESTAMP, NOffset, Native, Side, VOffset, Virtual};
+use kafka_cutover::offsets::delete_records::{TO_HIGH_WATERMARK, deletions};
 use kafka_cutover::offsets::list_offsets::{Answer, Found, Wanted};
 use kafka_cutover::offsets::trailer::{attach, clean, detach};
 use kafka_cutover::offsets::{
@@ -295,6 +296,35 @@ proptest! {
             assert_eq!(ask(m, MAX_TIMESTAMP), max.map(|(v, ts)| (*v, *ts)));
             assert_eq!(ask(m, EARLIEST), Some((m.next_kept(0), -1)));
             assert_eq!(ask(m, LATEST), Some((m.end(), -1)));
+        });
+    }
+
+    #[test]
+    fn records_below_an_offset_are_deleted_and_none_other(acts in acts(vec(0i64..20, 0..3))) {
+        run(&acts, |m| {
+            for v in (0..=m.end()).map(Some).chain([None]) {
+                let asked = deletions(&m.map, v.map(Virtual));
+                assert!(asked.iter().any(Option::is_some), "somebody says where the log starts");
+                let mut after = m.clone();
+                for side in Side::BOTH {
+                    let Some(native) = asked[side.index()] else { continue };
+                    let native = if native.0 == TO_HIGH_WATERMARK { m.leo(side) } else { native.0 };
+                    assert!(native <= m.leo(side), "a broker takes it");
+                    assert!(side == m.open || Some(native) <= m.closed[side.index()], "no straggler goes");
+                    let start = &mut after.log_start[side.index()];
+                    *start = native.max(*start);
+                }
+                let v = v.unwrap_or(m.end());
+                assert_eq!(after.next_kept(0), m.next_kept(v), "all below {v} are gone");
+                for kept in v..m.end() {
+                    assert_eq!(after.next_kept(kept), m.next_kept(kept), "nothing else is");
+                }
+                // What has nothing below v is left alone.
+                for side in Side::BOTH {
+                    let below = m.log[..v as usize].iter().any(|(s, _)| *s == side);
+                    assert!(below || v == m.end() || asked.iter().flatten().count() == 1 || asked[side.index()].is_none());
+                }
+            }
         });
     }
 
