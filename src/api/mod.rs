@@ -28,6 +28,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod not_offered;
 pub mod offset_commit;
+pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
 pub mod topics;
@@ -80,6 +81,7 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
     local(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1),
     local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
+    entry(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
 ];
@@ -199,6 +201,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::ListOffsets(r) => Box::new(list_offsets::ListOffsets::new(r)),
         RequestKind::OffsetCommit(r) => Box::new(offset_commit::OffsetCommit::new(r)),
         RequestKind::OffsetFetch(r) => Box::new(offset_fetch::OffsetFetch::new(r)),
+        RequestKind::OffsetDelete(r) => Box::new(offset_delete::OffsetDelete::new(r)),
         RequestKind::JoinGroup(_)
         | RequestKind::SyncGroup(_)
         | RequestKind::Heartbeat(_)

@@ -44,7 +44,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(39, "RenewDelegationToken", TOKENS),
     not(40, "ExpireDelegationToken", TOKENS),
     not(41, "DescribeDelegationToken", TOKENS),
-    not(47, "OffsetDelete", LATER),
     not(48, "DescribeClientQuotas", LATER),
     not(49, "AlterClientQuotas", LATER),
     not(50, "DescribeUserScramCredentials", LATER),

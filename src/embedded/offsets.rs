@@ -167,6 +167,9 @@ pub fn offset_fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResp
 pub fn offset_delete(call: &Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
     let mut state = call.shared.lock();
     let mut response = OffsetDeleteResponse::default();
+    if let Err(error) = coordinated(call, &state, &request.group_id) {
+        return response.with_error_code(error.code());
+    }
     let State { topics, groups, .. } = &mut *state;
     let group = groups.get_mut(request.group_id.as_str());
     let refused = match &group {

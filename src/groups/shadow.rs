@@ -51,6 +51,11 @@ pub enum Told {
     Committed(Shadow),
     /// The group: its shadow goes with it.
     Deleted(String),
+    /// Single positions of a group: their shadows go with them.
+    Forgotten {
+        group: String,
+        partitions: Vec<TopicPartition>,
+    },
 }
 
 /// What is owed for one partition of a group.
@@ -76,6 +81,8 @@ pub struct Pending {
     queue: VecDeque<String>,
     /// Groups whose shadows are to be deleted.
     deleted: HashMap<String, Deletion>,
+    /// Groups that have lost single positions, whose shadows are to be deleted.
+    forgotten: HashMap<String, Forgotten>,
     limit: usize,
     entries: usize,
     stamp: u64,
@@ -90,6 +97,13 @@ struct Deletion {
 }
 
 #[derive(Debug, Default)]
+struct Forgotten {
+    /// Each with the moment from which on it is another position.
+    partitions: BTreeMap<TopicPartition, u64>,
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
 struct Waiting {
     positions: BTreeMap<TopicPartition, Owed>,
     not_before: Option<Instant>,
@@ -97,8 +111,8 @@ struct Waiting {
 
 impl Pending {
     pub fn new(limit: usize) -> Self {
-        let (groups, queue, deleted) = (HashMap::new(), VecDeque::new(), HashMap::new());
-        Self { groups, queue, deleted, limit, entries: 0, stamp: 0, overflowed: 0 }
+        let (groups, queue, deleted, forgotten) = (HashMap::new(), VecDeque::new(), HashMap::new(), HashMap::new());
+        Self { groups, queue, deleted, forgotten, limit, entries: 0, stamp: 0, overflowed: 0 }
     }
 
     /// Partitions of groups that wait.
@@ -119,6 +133,7 @@ impl Pending {
         match told {
             Told::Committed(shadow) => self.put(shadow),
             Told::Deleted(group) => self.delete(group),
+            Told::Forgotten { group, partitions } => self.forget(group, partitions),
         }
     }
 
@@ -128,7 +143,49 @@ impl Pending {
             self.entries -= waiting.positions.len();
             self.queue.retain(|g| *g != group);
         }
+        self.forgotten.remove(&group);
         self.deleted.insert(group, Deletion { moment: self.stamp, not_before: None });
+    }
+
+    /// These positions are gone: what was owed for them is not owed any more, also what is being read or written just now.
+    fn forget(&mut self, group: String, partitions: Vec<TopicPartition>) {
+        if let Some(waiting) = self.groups.get_mut(&group) {
+            let before = waiting.positions.len();
+            partitions.iter().for_each(|tp| drop(waiting.positions.remove(tp)));
+            self.entries -= before - waiting.positions.len();
+            if waiting.positions.is_empty() {
+                self.groups.remove(&group);
+                self.queue.retain(|g| *g != group);
+            }
+        }
+        let forgotten = self.forgotten.entry(group).or_default();
+        forgotten.partitions.extend(partitions.into_iter().map(|tp| (tp, self.stamp)));
+    }
+
+    /// Up to `max` groups that have lost positions whose shadows are to be deleted now.
+    pub fn forgotten(&self, max: usize, now: Instant) -> Vec<(String, Vec<TopicPartition>)> {
+        let due = self.forgotten.iter().filter(|(_, f)| f.not_before.is_none_or(|at| at <= now));
+        due.take(max).map(|(group, f)| (group.clone(), f.partitions.keys().cloned().collect())).collect()
+    }
+
+    /// They could not be deleted, and nobody else waits for that.
+    pub fn forget_later(&mut self, group: &str, not_before: Instant) {
+        if let Some(forgotten) = self.forgotten.get_mut(group) {
+            forgotten.not_before = Some(not_before);
+        }
+    }
+
+    /// There is no shadow of these positions any more, as far as they were gone at that `moment`.
+    pub fn are_forgotten(&mut self, group: &str, partitions: &[TopicPartition], moment: u64) {
+        let Some(forgotten) = self.forgotten.get_mut(group) else { return };
+        for tp in partitions {
+            if forgotten.partitions.get(tp).is_some_and(|at| *at <= moment) {
+                forgotten.partitions.remove(tp);
+            }
+        }
+        if forgotten.partitions.is_empty() {
+            self.forgotten.remove(group);
+        }
     }
 
     /// Up to `max` groups whose shadows are to be deleted now, before anything is written for new ones of their names.
@@ -209,6 +266,7 @@ impl Pending {
     /// When the first group's time comes; `None`: nothing waits.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let deletions = self.deleted.values().map(|d| d.not_before.unwrap_or(now));
+        let deletions = deletions.chain(self.forgotten.values().map(|f| f.not_before.unwrap_or(now)));
         // A new group of a deleted one's name waits for the deletion.
         let waiting = self.groups.iter().filter(|(group, _)| !self.deleted.contains_key(*group));
         waiting.map(|(_, w)| w.not_before.unwrap_or(now)).chain(deletions).min()
@@ -222,6 +280,17 @@ impl Pending {
     fn insert(&mut self, group: &str, partition: TopicPartition, owed: Owed, replaces: impl Fn(&Owed) -> bool) {
         if self.deleted.get(group).is_some_and(|deletion| owed.stamp <= deletion.moment) {
             return;
+        }
+        if let Some(forgotten) = self.forgotten.get_mut(group) {
+            match forgotten.partitions.get(&partition) {
+                Some(moment) if owed.stamp <= *moment => return,
+                // A new one, which takes the old one's place there.
+                Some(_) => drop(forgotten.partitions.remove(&partition)),
+                None => {}
+            }
+            if forgotten.partitions.is_empty() {
+                self.forgotten.remove(group);
+            }
         }
         let waiting = match self.groups.get_mut(group) {
             Some(waiting) => waiting,

@@ -73,6 +73,11 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
                 writer.delete(&mut inbox, groups).await;
                 continue;
             }
+            let forgotten = inbox.pending.forgotten(GROUPS, now);
+            if !forgotten.is_empty() {
+                writer.forget(&mut inbox, forgotten).await;
+                continue;
+            }
             let batches = inbox.pending.due(GROUPS, now);
             if !batches.is_empty() {
                 writer.write(&mut inbox, batches).await;
@@ -309,6 +314,29 @@ impl Writer {
         }
     }
 
+    /// The shadows of positions that are no more.
+    async fn forget(&mut self, inbox: &mut Inbox, forgotten: Vec<(String, Vec<TopicPartition>)>) {
+        let moment = inbox.pending.moment();
+        let answers = inbox.during(self.clusters.delete_positions(&forgotten)).await;
+        let now = Instant::now();
+        self.write_at = now + PACE;
+        for ((group, partitions), answer) in forgotten.into_iter().zip(answers) {
+            match answer {
+                Err(error) if error.is_passing() => {
+                    tracing::debug!(%error, group, "the shadows of deleted positions wait");
+                    inbox.pending.forget_later(&group, now + RETRY);
+                    continue;
+                }
+                Err(error) => {
+                    let todo = "positions were deleted on the group's home: delete them there too";
+                    self.complain(&group, &error.to_string(), todo);
+                }
+                Ok(()) => {}
+            }
+            inbox.pending.are_forgotten(&group, &partitions, moment);
+        }
+    }
+
     fn count(&self, outcome: ShadowOutcome, positions: usize) {
         let counter = self.clusters.shared.metrics.shadow_commits.of(outcome);
         counter.increment(u64::try_from(positions).unwrap_or(u64::MAX));
@@ -414,6 +442,25 @@ impl Clusters {
         }
         let address = self.coordinator(side, group).await?;
         let deleted = groups::delete(self.admin(side), &address, group).await;
+        deleted.inspect_err(|_| self.forget(side, group))
+    }
+
+    /// One answer for each group, in their order.
+    async fn delete_positions(&self, forgotten: &[(String, Vec<TopicPartition>)]) -> Vec<Result<(), AdminError>> {
+        join_all(forgotten.iter().map(|(group, positions)| self.delete_positions_of(group, positions))).await
+    }
+
+    /// Only where a shadow may be: the rest is somebody else's.
+    async fn delete_positions_of(&self, group: &str, positions: &[TopicPartition]) -> Result<(), AdminError> {
+        let side = shadow::side(group);
+        let partitions = self.shared.partitions.load_full();
+        let ours = |tp: &&TopicPartition| map_of(&partitions)(tp).is_some_and(|map| shadow::is_owed(&map, side));
+        let ours: Vec<&TopicPartition> = positions.iter().filter(ours).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let address = self.coordinator(side, group).await?;
+        let deleted = groups::delete_positions(self.admin(side), &address, group, &ours).await;
         deleted.inspect_err(|_| self.forget(side, group))
     }
 

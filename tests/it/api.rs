@@ -8,6 +8,7 @@ mod delete_records;
 mod groups;
 mod list_offsets;
 mod metadata;
+mod offset_delete;
 mod positions;
 mod table;
 mod topics;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::future::join_all;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
-    OffsetFetchResponse, RequestKind, ResponseKind,
+    DeleteGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, OffsetFetchResponse, RequestKind, ResponseKind,
 };
 
 use super::{Answers, another_answer, spoken, text};
@@ -179,6 +180,38 @@ pub async fn delete(admin: &Admin, address: &str, group: &str) -> Result<(), Adm
     match answer.results.first().map_or(code::UNKNOWN_SERVER_ERROR, |r| r.error_code) {
         code::NONE | code::GROUP_ID_NOT_FOUND => Ok(()),
         code => Err(AdminError::Refused { side: admin.side, what: format!("the deletion of group {group}"), code }),
+    }
+}
+
+/// Deletes single positions of a group, at its coordinator. What is not there is as good as deleted.
+pub async fn delete_positions(
+    admin: &Admin,
+    address: &str,
+    group: &str,
+    positions: &[&TopicPartition],
+) -> Result<(), AdminError> {
+    let mut topics: BTreeMap<&str, Vec<OffsetDeleteRequestPartition>> = BTreeMap::new();
+    for tp in positions {
+        let partition = OffsetDeleteRequestPartition::default().with_partition_index(tp.partition);
+        topics.entry(&tp.topic).or_default().push(partition);
+    }
+    let topics = topics.into_iter().map(|(name, partitions)| {
+        OffsetDeleteRequestTopic::default().with_name(text(name).into()).with_partitions(partitions)
+    });
+    let request = OffsetDeleteRequest::default().with_group_id(GroupId(text(group))).with_topics(topics.collect());
+    let request = RequestKind::OffsetDelete(request);
+    let ResponseKind::OffsetDelete(answer) = admin.ask(address, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    let partitions = answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    let is_gone =
+        |error: &i16| matches!(*error, code::NONE | code::GROUP_ID_NOT_FOUND | code::UNKNOWN_TOPIC_OR_PARTITION);
+    match std::iter::once(answer.error_code).chain(partitions).find(|error| !is_gone(error)) {
+        None => Ok(()),
+        Some(code) => {
+            let what = format!("the deletion of positions of group {group}");
+            Err(AdminError::Refused { side: admin.side, what, code })
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two clusters as a snapshot: `orders` is in a migration, `plain` is not. Ids, hosts and epochs of real brokers are
 //! such that one in an answer shows.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use kafka_cutover::api::{self, Answers, Ask, Context, Input, Machine, Step, Unanswered};
 use kafka_cutover::config::{Config, Migration, Pattern};
+use kafka_cutover::groups::shadow::Told;
 use kafka_cutover::ids::{Native, NodeId, Side};
 use kafka_cutover::monitor::Metrics;
 use kafka_cutover::offsets::SpliceMap;
@@ -37,6 +39,7 @@ pub struct World {
     pub shared: Shared,
     pub nodes: Nodes,
     pub now: Instant,
+    told: RefCell<mpsc::UnboundedReceiver<Told>>,
 }
 
 impl World {
@@ -54,7 +57,7 @@ impl World {
         let topology = Arc::new(ArcSwap::from_pointee(Topology {
             sides: [Some(Arc::new(cluster_view(Side::Source))), Some(Arc::new(cluster_view(Side::Target)))],
         }));
-        let (deadlines, shadows) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel().0);
+        let (deadlines, (shadows, told)) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
         let shared = Shared::new(config, cluster, topology, deadlines, shadows, Arc::new(Metrics::new()));
         let state = || PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
         let orders = Arc::new((0..3).map(|_| state()).collect::<Vec<_>>());
@@ -63,7 +66,7 @@ impl World {
             ..Partitions::default()
         });
         let nodes = Nodes::new([("proxy-1".to_owned(), 9092), ("proxy-2".to_owned(), 9092)]);
-        Self { shared, nodes, now: Instant::now() }
+        Self { shared, nodes, now: Instant::now(), told: RefCell::new(told) }
     }
 
     /// Every partition of `orders` goes on on the target.
@@ -154,6 +157,11 @@ impl World {
     /// Whether a fresh look at the side was asked for since the last time.
     pub fn was_refreshed(&self, side: Side) -> bool {
         self.shared.refresh[side.index()].notified().now_or_never().is_some()
+    }
+
+    /// What the writer of shadows was told since the last time.
+    pub fn told_shadows(&self) -> Vec<Told> {
+        std::iter::from_fn(|| self.told.borrow_mut().try_recv().ok()).collect()
     }
 
     pub fn cx(&self, version: i16) -> Context<'_> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kafka_cutover::groups::position;
-use kafka_cutover::groups::shadow::{self, GroupBatch, Pending, Shadow, Verdict};
+use kafka_cutover::groups::shadow::{self, GroupBatch, Pending, Shadow, Told, Verdict};
 use kafka_cutover::ids::{Native, Side, TopicPartition, Virtual};
 use kafka_cutover::offsets::SpliceMap;
 use kafka_cutover::upstream::ask::groups::Stored;
@@ -140,6 +140,49 @@ fn a_deletion_that_fails_keeps_nobody_else_waiting() {
     assert_eq!(pending.deletions(10, later), ["gone"]);
     pending.is_deleted("gone");
     assert_eq!(plain(&pending.due(10, later)), [("gone", vec![(0, 1)])]);
+}
+
+#[test]
+fn what_is_owed_for_a_forgotten_position_goes_and_a_new_commit_takes_its_place() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let mut pending = Pending::new(100);
+    let tp = |i| TopicPartition::new("orders", i);
+    let forget = |partitions: &[i32]| Told::Forgotten {
+        group: "a".to_owned(),
+        partitions: partitions.iter().map(|i| tp(*i)).collect(),
+    };
+    pending.put(commit("a", 0, 1));
+    pending.put(commit("a", 1, 1));
+    pending.put(commit("a", 2, 1));
+    let batch = pending.due(1, now).remove(0);
+    let moment = pending.moment();
+    pending.put(commit("b", 0, 4));
+    pending.tell(forget(&[0, 1]));
+    assert_eq!((pending.len(), pending.forgotten(9, now)), (1, vec![("a".to_owned(), vec![tp(0), tp(1)])]));
+    // What was on its way comes back, and what a pass has read before: both are older.
+    pending.put_back(batch, now);
+    pending.put_found(commit("a", 1, 1), moment);
+    assert_eq!(plain(&pending.due(10, now)), [("b", vec![(0, 4)]), ("a", vec![(2, 1)])]);
+    // It fails, then the client commits one of them again.
+    pending.forget_later("a", later);
+    assert_eq!((pending.forgotten(9, now), pending.next_due(now)), (vec![], Some(later)));
+    pending.put(commit("a", 1, 7));
+    assert_eq!(pending.next_due(now), Some(now));
+    assert_eq!(pending.forgotten(9, later), [("a".to_owned(), vec![tp(0)])]);
+    assert_eq!(plain(&pending.due(10, now)), [("a", vec![(1, 7)])]);
+    // One that goes while it is being done waits for the next time.
+    let moment = pending.moment();
+    pending.put(commit("a", 1, 8));
+    pending.tell(forget(&[1]));
+    pending.are_forgotten("a", &[tp(0), tp(1)], moment);
+    assert_eq!((pending.len(), pending.forgotten(9, later)), (0, vec![("a".to_owned(), vec![tp(1)])]));
+    pending.are_forgotten("a", &[tp(1)], pending.moment());
+    assert_eq!(pending.next_due(now), None);
+    // The whole group goes.
+    pending.tell(forget(&[2]));
+    pending.delete("a".to_owned());
+    assert!(pending.forgotten(9, later).is_empty());
 }
 
 #[test]

@@ -186,6 +186,36 @@ fn a_target_that_was_away_gets_the_newest() {
     });
 }
 
+/// Also while the target is away, and not what was committed since.
+#[test]
+fn positions_that_are_deleted_take_their_shadows_along() {
+    let mut rig = Rig::new(2);
+    rig.seal();
+    rig.play(async |rig| {
+        let forget = |partitions: &[i32]| {
+            let partitions = partitions.iter().map(|i| TopicPartition::new("orders", *i)).collect();
+            rig.shared.shadows.send(Told::Forgotten { group: "g".to_owned(), partitions }).unwrap();
+        };
+        let gone = |c: &Cluster, partition| c.committed("g", "orders", partition).is_none();
+        rig.tell("g", 0, SEAM + 1);
+        rig.tell("g", 1, SEAM + 1);
+        rig.shadow_is("g", 0, START + 1).await;
+        rig.shadow_is("g", 1, START + 1).await;
+        forget(&[0]);
+        rig.of(Side::Target).wait_until(|c| gone(c, 0)).await;
+        assert_eq!(rig.of(Side::Target).committed("g", "orders", 1), Some(START + 1));
+
+        rig.of(Side::Target).stop_node(0);
+        rig.of(Side::Target).stop_node(1);
+        forget(&[0, 1]);
+        rig.tell("g", 0, SEAM + 5);
+        rig.of(Side::Target).start_node(0).unwrap();
+        rig.of(Side::Target).start_node(1).unwrap();
+        rig.shadow_is("g", 0, START + 5).await;
+        rig.of(Side::Target).wait_until(|c| gone(c, 1)).await;
+    });
+}
+
 /// A pass over the groups waits for a source that is away.
 #[test]
 fn a_source_that_was_away_is_read_later() {

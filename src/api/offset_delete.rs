@@ -1,0 +1,59 @@
+//! OffsetDelete (47), v0: done by the coordinator on the group's home, by names, so nothing is translated. The shadows of the
+//! positions that went go with them.
+
+use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, RequestKind, ResponseKind};
+
+use super::groups::{lost_code, note_error};
+use super::{Ask, Context, Input, Machine, Step};
+use crate::error::code;
+use crate::groups::home;
+use crate::groups::shadow::{self, Told};
+use crate::ids::TopicPartition;
+
+pub struct OffsetDelete {
+    request: OffsetDeleteRequest,
+}
+
+impl OffsetDelete {
+    pub fn new(request: OffsetDeleteRequest) -> Self {
+        Self { request }
+    }
+
+    fn tell_shadows(&self, cx: &Context<'_>, answer: &OffsetDeleteResponse) {
+        let group = self.request.group_id.as_str();
+        let side = shadow::side(group);
+        let gone = answer.topics.iter().flat_map(|topic| {
+            let gone = topic.partitions.iter().filter(|p| p.error_code == code::NONE);
+            gone.map(|p| TopicPartition::new(topic.name.as_str(), p.partition_index))
+        });
+        let has_shadow = |tp: &TopicPartition| {
+            cx.partitions.get(&tp.topic, tp.partition).is_some_and(|state| shadow::is_owed(&state.map, side))
+        };
+        let partitions: Vec<TopicPartition> = gone.filter(has_shadow).collect();
+        if !partitions.is_empty() {
+            // Nobody writes any more when the proxy is stopping.
+            drop(cx.shared.shadows.send(Told::Forgotten { group: group.to_owned(), partitions }));
+        }
+    }
+}
+
+impl Machine for OffsetDelete {
+    fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        let group = &self.request.group_id;
+        let Input::Answers(answers) = input else {
+            let request = RequestKind::OffsetDelete(self.request.clone());
+            return Step::Ask(vec![Ask::coordinator(home(group), group, request)]);
+        };
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let answer = match answer {
+            Some(Ok(ResponseKind::OffsetDelete(answer))) => answer,
+            _ => OffsetDeleteResponse::default().with_error_code(error),
+        };
+        note_error(cx, group, answer.error_code);
+        if answer.error_code == code::NONE {
+            self.tell_shadows(cx, &answer);
+        }
+        Step::Answer(ResponseKind::OffsetDelete(answer))
+    }
+}
