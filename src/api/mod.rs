@@ -25,6 +25,7 @@ pub mod find_coordinator;
 pub mod groups;
 pub mod init_producer_id;
 pub mod list_offsets;
+pub mod log_dirs;
 pub mod metadata;
 pub mod not_offered;
 pub mod offset_commit;
@@ -76,6 +77,7 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
     entry(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
     local(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2),
+    entry(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4),
     entry(ApiKey::CreatePartitions, "CreatePartitions", 0, 3),
     local(ApiKey::ElectLeaders, "ElectLeaders", 0, 2),
     entry(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1),
@@ -219,6 +221,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::AlterConfigs(_) | RequestKind::IncrementalAlterConfigs(_) => {
             Box::new(alter_configs::AlterConfigs::new(request)?)
         }
+        RequestKind::DescribeLogDirs(r) => Box::new(log_dirs::DescribeLogDirs::new(r)),
         RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
         _ => return None,
     })

@@ -38,7 +38,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(29, "DescribeAcls", LATER),
     not(30, "CreateAcls", LATER),
     not(31, "DeleteAcls", LATER),
-    not(35, "DescribeLogDirs", LATER),
     not(36, "SaslAuthenticate", AUTHENTICATION),
     not(38, "CreateDelegationToken", TOKENS),
     not(39, "RenewDelegationToken", TOKENS),

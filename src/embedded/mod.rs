@@ -19,6 +19,7 @@ mod fetch;
 mod group;
 mod group_admin;
 mod list_offsets;
+mod log_dirs;
 mod membership;
 mod metadata;
 mod offsets;

@@ -21,8 +21,8 @@ use super::codec::{self, Answer, Body, Incoming, MAX_FRAME};
 use super::faults::{Effect, Point};
 use super::{Call, Shared};
 use super::{
-    cluster_info, configs, fetch, group_admin, list_offsets, membership, metadata, offsets, produce, producer_ids,
-    topics,
+    cluster_info, configs, fetch, group_admin, list_offsets, log_dirs, membership, metadata, offsets, produce,
+    producer_ids, topics,
 };
 use crate::wire::{self, Chain, FrameReader};
 
@@ -136,6 +136,7 @@ async fn dispatch(call: &Call<'_>, body: Body, refuse: Option<i16>) -> Result<Op
         RequestKind::CreatePartitions(r) => topics::create_partitions(call, r).into(),
         RequestKind::DeleteRecords(r) => topics::delete_records(call, r).into(),
         RequestKind::DescribeConfigs(r) => configs::describe_configs(call, r).into(),
+        RequestKind::DescribeLogDirs(r) => log_dirs::describe_log_dirs(call, r).into(),
         RequestKind::AlterConfigs(r) => configs::alter_configs(call, r).into(),
         RequestKind::IncrementalAlterConfigs(r) => configs::incremental_alter_configs(call, r).into(),
         RequestKind::JoinGroup(r) => membership::join_group(call, r).await.into(),

@@ -47,7 +47,8 @@ impl Nodes {
     }
 }
 
-fn stable_hash(text: &str) -> u32 {
+/// The same in every process and build.
+pub fn stable_hash(text: &str) -> u32 {
     let mut fnv = Fnv(0x811c_9dc5);
     text.hash(&mut fnv);
     fnv.finish() as u32

@@ -7,6 +7,7 @@ mod create_partitions;
 mod delete_records;
 mod groups;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod offset_delete;
 mod positions;
