@@ -34,6 +34,9 @@ pub struct DeleteRecords {
     deadline: Option<Instant>,
 }
 
+/// By side and leader: the parts, and up to where each is to be deleted.
+type Plan = BTreeMap<(Side, NodeId), Vec<(usize, NOffset)>>;
+
 struct Part {
     topic: TopicName,
     partition: i32,
@@ -91,9 +94,9 @@ impl DeleteRecords {
         }
     }
 
-    /// What is to be asked now, by side and leader. The flag: something waits for a release.
-    fn plan(&mut self, cx: &Context<'_>, late: bool) -> (BTreeMap<(Side, NodeId), Vec<(usize, NOffset)>>, bool) {
-        let mut plan: BTreeMap<(Side, NodeId), Vec<(usize, NOffset)>> = BTreeMap::new();
+    /// What is to be asked now. The flag: something waits for a release.
+    fn plan(&mut self, cx: &Context<'_>, late: bool) -> (Plan, bool) {
+        let mut plan = Plan::new();
         let mut waiting = false;
         for (i, part) in self.parts.iter_mut().enumerate() {
             if matches!(part.progress, Progress::New) {
