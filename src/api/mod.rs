@@ -32,6 +32,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
+pub mod security;
 pub mod topics;
 pub mod unseen_brokers;
 
@@ -74,6 +75,9 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
     entry(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
+    entry(ApiKey::DescribeAcls, "DescribeAcls", 1, 3),
+    entry(ApiKey::CreateAcls, "CreateAcls", 1, 3),
+    entry(ApiKey::DeleteAcls, "DeleteAcls", 1, 3),
     entry(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4),
     entry(ApiKey::AlterConfigs, "AlterConfigs", 0, 2),
     local(ApiKey::AlterReplicaLogDirs, "AlterReplicaLogDirs", 1, 2),
@@ -86,6 +90,10 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
+    entry(ApiKey::DescribeClientQuotas, "DescribeClientQuotas", 0, 1),
+    entry(ApiKey::AlterClientQuotas, "AlterClientQuotas", 0, 1),
+    entry(ApiKey::DescribeUserScramCredentials, "DescribeUserScramCredentials", 0, 0),
+    entry(ApiKey::AlterUserScramCredentials, "AlterUserScramCredentials", 0, 0),
 ];
 
 /// What a machine may look at: snapshots of now, nothing that moves.
@@ -222,6 +230,16 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
             Box::new(alter_configs::AlterConfigs::new(request)?)
         }
         RequestKind::DescribeLogDirs(r) => Box::new(log_dirs::DescribeLogDirs::new(r)),
+        RequestKind::DescribeAcls(_) => Box::new(security::Read::new(request, security::acls::hide)),
+        RequestKind::DescribeClientQuotas(_) | RequestKind::DescribeUserScramCredentials(_) => {
+            Box::new(security::Read::new(request, |_| {}))
+        }
+        RequestKind::CreateAcls(r) => Box::new(security::Both::new(security::CreateAcls(r))),
+        RequestKind::DeleteAcls(r) => Box::new(security::DeleteAcls::new(r)),
+        RequestKind::AlterClientQuotas(r) => Box::new(security::Both::new(security::AlterClientQuotas(r))),
+        RequestKind::AlterUserScramCredentials(r) => {
+            Box::new(security::Both::new(security::AlterUserScramCredentials::new(r)))
+        }
         RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
         _ => return None,
     })

@@ -1,4 +1,4 @@
-//! The machines of groups, commits, positions, topics and configs, step by step, without a connection.
+//! The machines of groups, commits, positions, topics, configs and security, step by step, without a connection.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod alter_configs;
@@ -12,6 +12,7 @@ mod metadata;
 mod offset_delete;
 mod positions;
 mod table;
+mod security;
 mod topics;
 mod unseen_brokers;
 pub(crate) mod world;

@@ -4,6 +4,7 @@
 
 mod groups;
 mod placement;
+mod security;
 mod topics;
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
@@ -58,6 +59,9 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
         RequestKind::OffsetForLeaderEpoch(request) => {
             ResponseKind::OffsetForLeaderEpoch(topics::offset_for_leader_epoch(request, &why))
         }
+        RequestKind::DescribeAcls(_) => ResponseKind::DescribeAcls(security::describe_acls(&why)),
+        RequestKind::CreateAcls(request) => ResponseKind::CreateAcls(security::create_acls(request, &why)),
+        RequestKind::DeleteAcls(request) => ResponseKind::DeleteAcls(security::delete_acls(request, &why)),
         RequestKind::DescribeConfigs(request) => ResponseKind::DescribeConfigs(topics::describe_configs(request, &why)),
         RequestKind::AlterConfigs(request) => ResponseKind::AlterConfigs(topics::alter_configs(request, &why)),
         RequestKind::AlterReplicaLogDirs(request) => {
@@ -82,6 +86,18 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
             ListPartitionReassignmentsResponse::default().with_error_code(error).with_error_message(why.message),
         ),
         RequestKind::OffsetDelete(_) => ResponseKind::OffsetDelete(groups::offset_delete(&why)),
+        RequestKind::DescribeClientQuotas(_) => {
+            ResponseKind::DescribeClientQuotas(security::describe_client_quotas(&why))
+        }
+        RequestKind::AlterClientQuotas(request) => {
+            ResponseKind::AlterClientQuotas(security::alter_client_quotas(request, &why))
+        }
+        RequestKind::DescribeUserScramCredentials(_) => {
+            ResponseKind::DescribeUserScramCredentials(security::describe_user_scram_credentials(&why))
+        }
+        RequestKind::AlterUserScramCredentials(request) => {
+            ResponseKind::AlterUserScramCredentials(security::alter_user_scram_credentials(request, &why))
+        }
         RequestKind::DescribeCluster(_) => ResponseKind::DescribeCluster(
             DescribeClusterResponse::default().with_error_code(error).with_error_message(why.message),
         ),

@@ -57,7 +57,7 @@ pub enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Primitive {
     Bool,
-    /// An integer or a UUID of so many bytes.
+    /// A number or a UUID of so many bytes.
     Fixed(usize),
     Text,
     Bytes,
@@ -110,6 +110,10 @@ pub(super) const fn int32(name: &'static str) -> Field {
 
 pub(super) const fn int64(name: &'static str) -> Field {
     Field::of(name, Kind::One(INT64))
+}
+
+pub(super) const fn float64(name: &'static str) -> Field {
+    Field::of(name, Kind::One(Primitive::Fixed(8)))
 }
 
 pub(super) const fn uuid(name: &'static str) -> Field {

@@ -10,6 +10,7 @@ mod field;
 mod groups;
 mod placement;
 mod positions;
+mod security;
 mod session;
 mod topics;
 
@@ -40,6 +41,9 @@ pub const APIS: &[&Api] = &[
     &topics::DELETE_RECORDS,
     &cluster::INIT_PRODUCER_ID,
     &positions::OFFSET_FOR_LEADER_EPOCH,
+    &security::DESCRIBE_ACLS,
+    &security::CREATE_ACLS,
+    &security::DELETE_ACLS,
     &topics::DESCRIBE_CONFIGS,
     &topics::ALTER_CONFIGS,
     &placement::ALTER_REPLICA_LOG_DIRS,
@@ -52,6 +56,10 @@ pub const APIS: &[&Api] = &[
     &placement::ALTER_PARTITION_REASSIGNMENTS,
     &placement::LIST_PARTITION_REASSIGNMENTS,
     &positions::OFFSET_DELETE,
+    &security::DESCRIBE_CLIENT_QUOTAS,
+    &security::ALTER_CLIENT_QUOTAS,
+    &security::DESCRIBE_USER_SCRAM_CREDENTIALS,
+    &security::ALTER_USER_SCRAM_CREDENTIALS,
     &cluster::DESCRIBE_CLUSTER,
     &cluster::DESCRIBE_PRODUCERS,
     &cluster::DESCRIBE_TRANSACTIONS,

@@ -333,7 +333,8 @@ async fn two_billion_elements_of_every_api_and_version() {
         if entry.key == ApiKey::ApiVersions {
             continue;
         }
-        let versions = offered.get(&key).expect("the embedded clusters speak all of the table").clone();
+        // What the embedded clusters do not speak is not offered; the wire's own tests have it.
+        let Some(versions) = offered.get(&key).cloned() else { continue };
         for version in versions.filter(|v| key != 0 || *v >= 3) {
             for bytes in lies(key, version) {
                 assert_eq!(answer_and_end(&world.address(), &bytes).await, b"", "{} v{version}", entry.name);
