@@ -389,7 +389,7 @@ fn publish(shared: &Shared, store: &Store, side: Side, view: Option<ClusterView>
     let state = store.state();
     shared.set_prepared(&state);
     view.topics.retain(|name, _| !is_marker_topic(name));
-    view.names.retain(|_, name| !is_marker_topic(name));
+    view.hidden = view.names.extract_if(|_, name| is_marker_topic(name)).map(|(id, _)| id).collect();
     if let Some(earlier) = shared.topology.load().side(side) {
         view.keep_newer(earlier);
     }

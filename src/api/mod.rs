@@ -19,6 +19,7 @@ pub mod api_versions;
 pub mod configs;
 pub mod create_partitions;
 pub mod delete_records;
+pub mod consumer_groups;
 pub mod describe_cluster;
 pub mod fetch;
 pub mod find_coordinator;
@@ -89,6 +90,8 @@ pub const TABLE: &[Entry] = &[
     local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     entry(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
+    entry(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1),
+    entry(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
     entry(ApiKey::DescribeClientQuotas, "DescribeClientQuotas", 0, 1),
     entry(ApiKey::AlterClientQuotas, "AlterClientQuotas", 0, 1),
@@ -145,7 +148,7 @@ impl Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     Lost(Lost),
-    /// Nothing was sent: the look-up of the group's coordinator was answered with this.
+    /// Nothing was sent: the look-up of the coordinator was answered with this.
     NoCoordinator(i16),
 }
 
@@ -219,6 +222,8 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::DescribeGroups(_)
         | RequestKind::ListGroups(_)
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
+        RequestKind::ConsumerGroupHeartbeat(r) => Box::new(consumer_groups::Heartbeat(r)),
+        RequestKind::ConsumerGroupDescribe(r) => Box::new(consumer_groups::Describe(r)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
         RequestKind::DeleteRecords(r) => Box::new(delete_records::DeleteRecords::new(r)),
         RequestKind::CreatePartitions(r) => Box::new(create_partitions::CreatePartitions::new(r)),

@@ -47,8 +47,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(64, "UnregisterBroker", BROKERS),
     not(65, "DescribeTransactions", LATER),
     not(66, "ListTransactions", LATER),
-    not(68, "ConsumerGroupHeartbeat", LATER),
-    not(69, "ConsumerGroupDescribe", LATER),
     not(71, "GetTelemetrySubscriptions", TELEMETRY),
     not(72, "PushTelemetry", TELEMETRY),
     not(74, "ListConfigResources", LATER),

@@ -1,6 +1,6 @@
 //! What the two clusters look like now: brokers, topics, leaders. An immutable snapshot; `discovery` replaces it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub struct ClusterView {
     pub brokers: HashMap<NodeId, Broker>,
     pub topics: HashMap<TopicName, Arc<TopicView>>,
     pub names: HashMap<Uuid, TopicName>,
+    /// Ids of topics that clients do not see.
+    pub hidden: HashSet<Uuid>,
     /// Grows by one with every refresh of this side.
     pub generation: u64,
     /// False while the last refresh failed: what is here is old.

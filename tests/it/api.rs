@@ -5,6 +5,7 @@ mod alter_configs;
 mod configs;
 mod create_partitions;
 mod delete_records;
+mod consumer_groups;
 mod groups;
 mod list_offsets;
 mod log_dirs;

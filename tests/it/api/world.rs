@@ -2,7 +2,7 @@
 //! such that one in an answer shows.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -275,6 +275,7 @@ fn cluster_view(side: Side) -> ClusterView {
         controller: base + 1,
         brokers: (1..=3).map(broker).collect(),
         names: HashMap::from([(Uuid::from_u128(11), "orders".into()), (Uuid::from_u128(12), "plain".into())]),
+        hidden: HashSet::from([Uuid::from_u128(99)]),
         topics,
         generation: 5,
         reachable: true,
