@@ -123,6 +123,12 @@ impl VirtualPid {
         }
     }
 
+    /// What `issuer`'s own coordinator calls it; `None` if it did not issue it.
+    pub fn native(self, issuer: Side) -> Option<i64> {
+        let issued = self.0 >= 0 && (self.0 & Self::ISSUED_BY_TARGET == 0) == (issuer == Side::Source);
+        issued.then_some(self.0 & !Self::ISSUED_BY_TARGET)
+    }
+
     /// What a side sees in idempotent batches of a partition that has passed `seals` seals. (With none this is the
     /// source, which sees its own numbers as it gave them.)
     pub fn upstream(self, seals: u32) -> i64 {

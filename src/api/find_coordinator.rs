@@ -1,5 +1,6 @@
-//! FindCoordinator (10), v0 to v6: the coordinator of every group is a virtual node, whatever its home (PROTOCOL.md
-//! rule 28). Transactional ids and share groups are refused: their coordinators are not offered yet.
+//! FindCoordinator (10), v0 to v6: the coordinator of every group and transactional id is a virtual node, whatever its
+//! home (PROTOCOL.md rule 28). Share groups are refused. (A transactional producer is so at its InitProducerId: tools that
+//! describe the transactions of others have to get past here.)
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ResponseKind};
@@ -9,21 +10,22 @@ use super::Context;
 use crate::error::code;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 pub fn answer(cx: &Context<'_>, request: &FindCoordinatorRequest) -> ResponseKind {
-    let group = request.key_type == GROUP;
-    if !group {
+    let known = request.key_type == GROUP || request.key_type == TRANSACTION;
+    if !known {
         tracing::warn!(
             key_type = request.key_type,
             key = %request.key,
-            "a coordinator for transactions or share groups was asked for: refused, they are not supported yet"
+            "a coordinator for share groups was asked for: refused, they are not supported"
         );
     }
-    let refusal = code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
-    let text = StrBytes::from_static_str("kafka-cutover does not support transactions yet");
+    let refusal = code::INVALID_REQUEST;
+    let text = StrBytes::from_static_str("kafka-cutover does not offer share groups");
     if cx.version < 4 {
         let node = cx.nodes.coordinator(&request.key);
-        let answer = match group {
+        let answer = match known {
             true => FindCoordinatorResponse::default()
                 .with_node_id(BrokerId(node.id))
                 .with_host(StrBytes::from_string(node.host.clone()))
@@ -35,7 +37,7 @@ pub fn answer(cx: &Context<'_>, request: &FindCoordinatorRequest) -> ResponseKin
     let coordinators = request.coordinator_keys.iter().map(|key| {
         let node = cx.nodes.coordinator(key);
         let coordinator = Coordinator::default().with_key(key.clone());
-        match group {
+        match known {
             true => coordinator
                 .with_node_id(BrokerId(node.id))
                 .with_host(StrBytes::from_string(node.host.clone()))

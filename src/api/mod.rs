@@ -21,6 +21,7 @@ pub mod create_partitions;
 pub mod delete_records;
 pub mod consumer_groups;
 pub mod describe_cluster;
+pub mod describe_producers;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod groups;
@@ -36,6 +37,7 @@ pub mod produce;
 pub mod security;
 pub mod topics;
 pub mod unseen_brokers;
+pub mod transactions;
 
 /// One line of the table.
 pub struct Entry {
@@ -90,6 +92,9 @@ pub const TABLE: &[Entry] = &[
     local(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0),
     entry(ApiKey::OffsetDelete, "OffsetDelete", 0, 0),
     entry(ApiKey::DescribeCluster, "DescribeCluster", 0, 1),
+    entry(ApiKey::DescribeProducers, "DescribeProducers", 0, 0),
+    entry(ApiKey::DescribeTransactions, "DescribeTransactions", 0, 0),
+    entry(ApiKey::ListTransactions, "ListTransactions", 0, 2),
     entry(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1),
     entry(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
@@ -118,6 +123,8 @@ pub enum To {
     Node(NodeId),
     /// The coordinator of this group, looked up if it is not known.
     Coordinator(String),
+    /// The coordinator of this transactional id, likewise.
+    TransactionCoordinator(String),
     /// The controller, for clusters that do not forward.
     Controller,
 }
@@ -224,6 +231,9 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
         RequestKind::ConsumerGroupHeartbeat(r) => Box::new(consumer_groups::Heartbeat(r)),
         RequestKind::ConsumerGroupDescribe(r) => Box::new(consumer_groups::Describe(r)),
+        RequestKind::DescribeProducers(r) => Box::new(describe_producers::DescribeProducers::new(r)),
+        RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),
+        RequestKind::ListTransactions(r) => Box::new(transactions::List(r)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
         RequestKind::DeleteRecords(r) => Box::new(delete_records::DeleteRecords::new(r)),
         RequestKind::CreatePartitions(r) => Box::new(create_partitions::CreatePartitions::new(r)),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use kafka_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
-use kafka_protocol::messages::{ApiKey, GroupId, RequestKind, ResponseKind};
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -84,10 +84,11 @@ async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<Resp
         To::Node(id) => Node::Id(id),
         To::Coordinator(group) => {
             let place = place.insert(session.group_order.enter(&group, ask.lane));
-            let node = coordinator(session, head, side, &group).await?;
+            let node = coordinator(session, head, side, KeyType::Group, &group).await?;
             place.turn().await;
             Node::Id(node)
         }
+        To::TransactionCoordinator(id) => Node::Id(coordinator(session, head, side, KeyType::Transaction, &id).await?),
         To::Controller => {
             let topology = session.shared.topology.load();
             let view = topology.side(side);
@@ -98,17 +99,35 @@ async fn ask(session: &Rc<Session>, head: &RequestHead, ask: Ask) -> Result<Resp
     Ok(exchange(session, head, side, node, ask.lane, &ask.request).await?)
 }
 
-/// The coordinator of a group: known, or asked for.
-async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, group: &str) -> Result<NodeId, Unanswered> {
-    if let Some(node) = session.shared.coordinators.get(side, group) {
+/// What is coordinated, as FindCoordinator numbers it.
+#[derive(Clone, Copy)]
+enum KeyType {
+    Group = 0,
+    Transaction = 1,
+}
+
+/// The coordinator of a group or a transactional id: known, or asked for.
+async fn coordinator(
+    session: &Rc<Session>,
+    head: &RequestHead,
+    side: Side,
+    key_type: KeyType,
+    key: &str,
+) -> Result<NodeId, Unanswered> {
+    let coordinators = match key_type {
+        KeyType::Group => &session.shared.coordinators,
+        KeyType::Transaction => &session.shared.transaction_coordinators,
+    };
+    if let Some(node) = coordinators.get(side, key) {
         return Ok(node);
     }
-    let key = StrBytes::from_string(group.to_owned());
+    let name = StrBytes::from_string(key.to_owned());
     let version = session.shared.cluster.versions.max(ApiKey::FindCoordinator);
     let request = match version {
-        4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![key]),
-        _ => FindCoordinatorRequest::default().with_key(GroupId(key).0),
+        4.. => FindCoordinatorRequest::default().with_coordinator_keys(vec![name]),
+        _ => FindCoordinatorRequest::default().with_key(name),
     };
+    let request = request.with_key_type(key_type as i8);
     let answer = anybody(session, head, side, Lane::Ordinary, &request.into()).await?;
     let ResponseKind::FindCoordinator(answer) = answer else {
         return Err(Lost::NotSent("the coordinator is unknown".to_owned()).into());
@@ -120,7 +139,7 @@ async fn coordinator(session: &Rc<Session>, head: &RequestHead, side: Side, grou
     if error != code::NONE {
         return Err(Unanswered::NoCoordinator(error));
     }
-    session.shared.coordinators.set(side, group, node);
+    coordinators.set(side, key, node);
     if !session.shared.topology.load().side(side).is_some_and(|c| c.brokers.contains_key(&node)) {
         session.shared.refresh(side);
     }

@@ -5,7 +5,8 @@
 //! [`state`], the answer goes back before the next frame is read. One thread and one current-thread runtime per cluster.
 //!
 //! Left out: replication (replicas share one log, so the high watermark follows the end at once), transactions (a transactional
-//! batch is refused with INVALID_TXN_STATE), fetch sessions (`session_id` 0 always), KIP-848 groups, quotas, ACLs, compaction.
+//! batch is refused with INVALID_TXN_STATE), fetch sessions (`session_id` 0 always), KIP-848 groups, quotas, ACLs (there is no
+//! authorizer), compaction.
 
 pub mod batch;
 pub mod codec;
@@ -28,6 +29,7 @@ mod producer_ids;
 mod server;
 mod state;
 mod topics;
+mod transactions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener};

@@ -17,7 +17,10 @@ pub fn init_producer_id(call: &Call, request: InitProducerIdRequest) -> InitProd
         Some(id) if id.is_empty() => Err(E::InvalidRequest),
         Some(id) if state.coordinator(&id) != Some(call.node) => Err(E::NotCoordinator),
         Some(_) if request.transaction_timeout_ms <= 0 => Err(E::InvalidTransactionTimeout),
-        Some(id) => transactional(&mut state, &id, request.producer_id.0, request.producer_epoch),
+        Some(id) => {
+            let known = (request.producer_id.0, request.producer_epoch);
+            transactional(&mut state, &id, known, request.transaction_timeout_ms)
+        }
     };
     match given {
         Ok((id, epoch)) => InitProducerIdResponse::default().with_producer_id(id.into()).with_producer_epoch(epoch),
@@ -35,16 +38,14 @@ fn refused(error: E) -> InitProducerIdResponse {
 }
 
 /// Every initialisation bumps the epoch; a producer that names its id and epoch must name the current ones (KIP-360).
-fn transactional(state: &mut State, id: &str, producer_id: i64, producer_epoch: i16) -> Result<(i64, i16), E> {
+fn transactional(state: &mut State, id: &str, named: (i64, i16), timeout_ms: i32) -> Result<(i64, i16), E> {
     let known = state.transactional_ids.get(id).copied();
     let next = match known {
-        Some((pid, epoch)) if producer_id >= 0 && (pid, epoch) != (producer_id, producer_epoch) => {
-            return Err(E::ProducerFenced);
-        }
-        Some((pid, epoch)) if epoch < i16::MAX - 1 => (pid, epoch + 1),
+        Some((pid, epoch, _)) if named.0 >= 0 && (pid, epoch) != named => return Err(E::ProducerFenced),
+        Some((pid, epoch, _)) if epoch < i16::MAX - 1 => (pid, epoch + 1),
         _ => (state.allocate_producer_id(), 0),
     };
-    state.transactional_ids.insert(id.to_owned(), next);
+    state.transactional_ids.insert(id.to_owned(), (next.0, next.1, timeout_ms));
     Ok(next)
 }
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use kafka_protocol::error::ResponseError as E;
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,7 @@ use super::faults::{Effect, Point};
 use super::{Call, Shared};
 use super::{
     cluster_info, configs, fetch, group_admin, list_offsets, log_dirs, membership, metadata, offsets, produce,
-    producer_ids, topics,
+    producer_ids, topics, transactions,
 };
 use crate::wire::{self, Chain, FrameReader};
 
@@ -131,6 +132,13 @@ async fn dispatch(call: &Call<'_>, body: Body, refuse: Option<i16>) -> Result<Op
         RequestKind::FindCoordinator(r) => cluster_info::find_coordinator(call, r).into(),
         RequestKind::InitProducerId(r) => producer_ids::init_producer_id(call, r).into(),
         RequestKind::DescribeProducers(r) => producer_ids::describe_producers(call, r).into(),
+        RequestKind::DescribeTransactions(r) => transactions::describe_transactions(call, r).into(),
+        RequestKind::ListTransactions(r) => transactions::list_transactions(call, r).into(),
+        RequestKind::DescribeAcls(_) | RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) => {
+            let error = E::SecurityDisabled.code();
+            let refused = wire::refusal(&body, call.version, error, Some("No Authorizer is configured."));
+            Answer::Other(Box::new(refused.context("a refusal")?))
+        }
         RequestKind::CreateTopics(r) => topics::create_topics(call, r).into(),
         RequestKind::DeleteTopics(r) => topics::delete_topics(call, r).into(),
         RequestKind::CreatePartitions(r) => topics::create_partitions(call, r).into(),

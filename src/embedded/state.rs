@@ -56,7 +56,8 @@ pub struct State {
     pub topics: BTreeMap<String, Topic>,
     pub topic_names: HashMap<Uuid, String>,
     pub groups: BTreeMap<String, Group>,
-    pub transactional_ids: BTreeMap<String, (i64, i16)>,
+    /// Producer id and epoch, and the time that a transaction may take.
+    pub transactional_ids: BTreeMap<String, (i64, i16, i32)>,
     next_producer_id: i64,
     /// The next topic's first leader, so that topics of one partition spread too.
     next_leader: usize,

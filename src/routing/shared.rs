@@ -40,6 +40,7 @@ pub struct Shared {
     /// Commits that get a shadow on the other side, and groups that are no more, for the writer on the control thread.
     pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
+    pub transaction_coordinators: Coordinators,
     pub stragglers: Stragglers,
     pub truncations: Truncations,
     pub in_flight: InFlight,
@@ -87,6 +88,7 @@ impl Shared {
             deadlines,
             shadows,
             coordinators: Coordinators::default(),
+            transaction_coordinators: Coordinators::default(),
             stragglers: Stragglers::default(),
             truncations: Truncations::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
@@ -148,28 +150,28 @@ impl Shared {
     }
 }
 
-/// Which broker coordinates a group, per side, as far as it was asked.
+/// Which broker coordinates a group, or a transactional id, per side, as far as it was asked.
 #[derive(Default)]
 pub struct Coordinators(Mutex<HashMap<(Side, String), NodeId>>);
 
 impl Coordinators {
-    /// Groups remembered; beyond that the memory starts anew.
+    /// Of them remembered; beyond that the memory starts anew.
     const MANY: usize = 100_000;
 
-    pub fn get(&self, side: Side, group: &str) -> Option<NodeId> {
-        self.lock().get(&(side, group.to_owned())).copied()
+    pub fn get(&self, side: Side, key: &str) -> Option<NodeId> {
+        self.lock().get(&(side, key.to_owned())).copied()
     }
 
-    pub fn set(&self, side: Side, group: &str, node: NodeId) {
+    pub fn set(&self, side: Side, key: &str, node: NodeId) {
         let mut known = self.lock();
         if known.len() >= Self::MANY {
             known.clear();
         }
-        known.insert((side, group.to_owned()), node);
+        known.insert((side, key.to_owned()), node);
     }
 
-    pub fn forget(&self, side: Side, group: &str) {
-        self.lock().remove(&(side, group.to_owned()));
+    pub fn forget(&self, side: Side, key: &str) {
+        self.lock().remove(&(side, key.to_owned()));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(Side, String), NodeId>> {

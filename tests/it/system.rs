@@ -17,6 +17,7 @@ mod reading;
 mod seam;
 mod sealed;
 mod settling;
+mod tools;
 mod wayout;
 #[cfg(feature = "librdkafka")]
 mod real_client;
