@@ -307,8 +307,8 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
             config.state.dir.display()
         )),
     };
-    readiness.send_modify(|now| *now = now.clone().winding_down());
     shared.winding_down.cancel();
+    show_readiness(&readiness, &shared, &board);
     stop.cancel();
     tasks.close();
     for worker in workers {
@@ -439,7 +439,9 @@ fn is_ready(shared: &Shared, board: &status::Board) -> Readiness {
         needed: open[side.index()],
         error: board.error(side),
     };
-    Readiness::serving(health(Side::Source), health(Side::Target))
+    let serving = Readiness::serving(health(Side::Source), health(Side::Target));
+    // Also when a side is looked at meanwhile.
+    if shared.winding_down.is_cancelled() { serving.winding_down() } else { serving }
 }
 
 struct Listening {
