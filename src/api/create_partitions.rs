@@ -7,6 +7,7 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
+use super::shown::{Change, UntilShown};
 use super::topics::{INVALID_REPLICA_ASSIGNMENT, ask, lost_code};
 use super::{Context, Input, Machine, Step, Unanswered};
 use crate::error::code;
@@ -18,11 +19,12 @@ pub struct CreatePartitions {
     /// What the source was asked for, and the answers that we gave in its place.
     asked: Vec<CreatePartitionsTopic>,
     refused: Vec<CreatePartitionsTopicResult>,
+    done: Option<UntilShown>,
 }
 
 impl CreatePartitions {
     pub fn new(request: CreatePartitionsRequest) -> Self {
-        Self { request, asked: vec![], refused: vec![] }
+        Self { request, asked: vec![], refused: vec![], done: None }
     }
 
     fn start(&mut self, cx: &Context<'_>) -> Step {
@@ -33,13 +35,14 @@ impl CreatePartitions {
             }
         }
         if self.asked.is_empty() {
-            return self.answer(CreatePartitionsResponse::default());
+            let refused = std::mem::take(&mut self.refused);
+            return Step::Answer(CreatePartitionsResponse::default().with_results(refused).into());
         }
         ask(RequestKind::CreatePartitions(self.request.clone().with_topics(self.asked.clone())))
     }
 
-    fn heard(&mut self, answer: Option<Result<ResponseKind, Unanswered>>) -> Step {
-        let answer = match answer {
+    fn heard(&mut self, cx: &Context<'_>, answer: Option<Result<ResponseKind, Unanswered>>) -> Step {
+        let mut answer = match answer {
             Some(Ok(ResponseKind::CreatePartitions(answer))) => answer,
             lost => {
                 let error = lost_code(lost.as_ref());
@@ -47,22 +50,26 @@ impl CreatePartitions {
                 CreatePartitionsResponse::default().with_results(failed.collect())
             }
         };
-        self.answer(answer)
-    }
-
-    fn answer(&mut self, mut answer: CreatePartitionsResponse) -> Step {
+        let is_done =
+            |t: &&CreatePartitionsTopic| answer.results.iter().any(|r| r.name == t.name && r.error_code == code::NONE);
+        let asked = if self.request.validate_only { &[][..] } else { &self.asked };
+        let count = |t: &CreatePartitionsTopic| usize::try_from(t.count).unwrap_or(0);
+        let changes = asked.iter().filter(is_done).map(|t| Change::Has(t.name.to_string(), count(t))).collect();
         answer.results.append(&mut self.refused);
-        Step::Answer(ResponseKind::CreatePartitions(answer))
+        self.done.insert(UntilShown::new(ResponseKind::CreatePartitions(answer), changes)).step(cx)
     }
 }
 
 impl Machine for CreatePartitions {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        if let Some(done) = &mut self.done {
+            return done.step(cx);
+        }
         match input {
             Input::Answers(answers) => {
                 // What there is now, and who the controller is.
                 cx.shared.refresh(Side::Source);
-                self.heard(answers.into_iter().next())
+                self.heard(cx, answers.into_iter().next())
             }
             Input::Start | Input::Woken => self.start(cx),
         }

@@ -35,6 +35,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
 pub mod security;
+pub mod shown;
 pub mod topics;
 pub mod unseen_brokers;
 pub mod transactions;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::configs::names_brokers;
+use super::shown::{Change, UntilShown};
 use super::{Ask, Context, Input, Machine, Step, To, Unanswered};
 use crate::config::Migration;
 use crate::error::code;
@@ -36,11 +37,12 @@ pub struct Topics {
     /// The topics that the source was asked for, and the answers that we gave in its place.
     created: (Vec<CreatableTopic>, Vec<CreatableTopicResult>),
     deleted: (Vec<DeleteTopicState>, Vec<DeletableTopicResult>),
+    done: Option<UntilShown>,
 }
 
 impl Topics {
     pub fn new(request: RequestKind) -> Self {
-        Self { request, deadline: None, created: Default::default(), deleted: Default::default() }
+        Self { request, deadline: None, created: Default::default(), deleted: Default::default(), done: None }
     }
 
     fn start_create(&mut self, cx: &Context<'_>, request: CreateTopicsRequest) -> Step {
@@ -135,16 +137,28 @@ impl Topics {
 
 impl Machine for Topics {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        if let Some(done) = &mut self.done {
+            return done.step(cx);
+        }
         let request = self.request.clone();
         match (input, request) {
             (Input::Answers(answers), request) => {
                 // What there is now, and who the controller is.
                 cx.shared.refresh(Side::Source);
                 let answer = answers.into_iter().next();
-                Step::Answer(match request {
-                    RequestKind::CreateTopics(_) => ResponseKind::CreateTopics(self.created_answer(answer)),
-                    _ => ResponseKind::DeleteTopics(self.deleted_answer(answer)),
-                })
+                let (answer, changes) = match request {
+                    RequestKind::CreateTopics(request) => {
+                        let answer = self.created_answer(answer);
+                        let changes = if request.validate_only { vec![] } else { created(&answer) };
+                        (ResponseKind::CreateTopics(answer), changes)
+                    }
+                    _ => {
+                        let answer = self.deleted_answer(answer);
+                        let changes = deleted(&answer);
+                        (ResponseKind::DeleteTopics(answer), changes)
+                    }
+                };
+                self.done.insert(UntilShown::new(answer, changes)).step(cx)
             }
             (_, RequestKind::CreateTopics(request)) => self.start_create(cx, request),
             (_, RequestKind::DeleteTopics(request)) => self.start_delete(cx, request),
@@ -164,6 +178,16 @@ pub(super) fn lost_code(lost: Option<&Result<ResponseKind, Unanswered>>) -> i16 
         Some(Err(Unanswered::Lost(Lost::NotSent(_)))) => code::NOT_CONTROLLER,
         _ => code::REQUEST_TIMED_OUT,
     }
+}
+
+fn created(answer: &CreateTopicsResponse) -> Vec<Change> {
+    let done = answer.topics.iter().filter(|t| t.error_code == code::NONE);
+    done.map(|t| Change::Has(t.name.to_string(), 1)).collect()
+}
+
+fn deleted(answer: &DeleteTopicsResponse) -> Vec<Change> {
+    let done = answer.responses.iter().filter(|t| t.error_code == code::NONE);
+    done.filter_map(|t| t.name.as_ref().map(|name| Change::Gone(name.to_string()))).collect()
 }
 
 fn name_of(cx: &Context<'_>, id: Uuid) -> Option<String> {

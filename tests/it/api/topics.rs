@@ -191,3 +191,27 @@ fn an_unknown_id_is_looked_up_before_it_is_refused() {
     shows_nobody(&answer, 6);
     assert_eq!(deleted(&answer), [(None, code::UNKNOWN_TOPIC_ID)]);
 }
+
+#[test]
+fn the_answer_comes_when_the_change_shows() {
+    let world = World::new();
+    let mut machine = world.machine(7, create(&["fresh"]));
+    machine.asks();
+    let done = CreatableTopicResult::default().with_name(topic("fresh"));
+    let answer = || vec![Ok(CreateTopicsResponse::default().with_topics(vec![done.clone()]).into())];
+    let generation = world.shared.topology.load().generation(Side::Source);
+    let Step::AwaitTopology { side: Side::Source, newer_than, .. } = machine.step(Input::Answers(answer())) else {
+        panic!("no broker that we have asked knows it")
+    };
+    assert_eq!(newer_than, generation);
+    world.pass_generation(Side::Source);
+    assert!(matches!(machine.step(Input::Woken), Step::AwaitTopology { .. }), "nor the next time");
+    world.show("fresh");
+    assert_eq!(created(machine.ends(Input::Woken)), [("fresh".to_owned(), 0, Some(String::new()))]);
+
+    let mut machine = world.machine(1, DeleteTopicsRequest::default().with_topic_names(vec![topic("plain")]));
+    machine.asks();
+    let gone = DeletableTopicResult::default().with_name(Some(topic("plain")));
+    let answer = DeleteTopicsResponse::default().with_responses(vec![gone]);
+    assert!(matches!(machine.step(Input::Answers(vec![Ok(answer.into())])), Step::AwaitTopology { .. }));
+}

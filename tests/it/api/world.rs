@@ -103,6 +103,15 @@ impl World {
         self.shared.publish_partitions(next);
     }
 
+    /// The source has another topic, of one partition.
+    pub fn show(&self, name: &str) {
+        let mut topology = Topology::clone(&self.shared.topology.load());
+        let mut view = cluster_view(Side::Source);
+        view.topics.insert(name.into(), view.topics["plain"].clone());
+        topology.sides[0] = Some(Arc::new(view));
+        self.shared.topology.store(Arc::new(topology));
+    }
+
     /// The source's brokers create topics that clients ask for.
     pub fn create_topics(&self) {
         let mut topology = Topology::clone(&self.shared.topology.load());
@@ -216,8 +225,22 @@ impl Running<'_> {
         }
     }
 
+    /// Who waits for the clusters to show what was done waits in vain: this world does not change.
     pub fn answer(&mut self, answers: Answers) -> ResponseKind {
-        self.ends(Input::Answers(answers))
+        match self.step(Input::Answers(answers)) {
+            Step::AwaitTopology { deadline, .. } => {
+                let late = Context { now: deadline, ..self.world.cx(self.version) };
+                match self.machine.step(&late, Input::Woken) {
+                    Step::Answer(answer) => {
+                        shows_nobody(&answer, self.version);
+                        answer
+                    }
+                    other => panic!("an answer was expected, not {}", name(&other)),
+                }
+            }
+            Step::Answer(answer) => answer,
+            other => panic!("an answer was expected, not {}", name(&other)),
+        }
     }
 
     /// The machine alone, for a world that is to change.
