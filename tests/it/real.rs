@@ -8,4 +8,5 @@ mod every_client;
 mod lost_answer;
 mod outage;
 mod readers;
+mod tools;
 mod versions;

@@ -44,6 +44,25 @@ impl Rig {
         self
     }
 
+    /// What clients must not see: the nodes' addresses and ids, and the target's cluster id.
+    pub fn identities(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for side in Side::BOTH {
+            let path = self.dir.join(side.to_string()).join("cluster.json");
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let cluster: serde_json::Value = serde_json::from_str(&text).expect("cluster.json is JSON");
+            for node in cluster["nodes"].as_array().expect("nodes") {
+                let address = node["addr"].as_str().expect("an address");
+                found.extend(address.rsplit_once(':').map(|(host, _)| host.to_owned()));
+                found.push(node["id"].to_string());
+            }
+            if side == Side::Target {
+                found.push(cluster["cluster_id"].as_str().expect("an id").to_owned());
+            }
+        }
+        found
+    }
+
     /// `--full`: the long version.
     pub fn full() -> bool {
         std::env::var_os("KAFKA_CUTOVER_FULL").is_some()
