@@ -1,7 +1,9 @@
 //! DeleteRecords (21), v0 to v2, in virtual offsets: each side's leader is asked to delete up to its first record at or after
 //! the offset (DESIGN.md section 3). The side with the open segment goes first: it alone can say that an offset is beyond the
-//! end, and then nothing is deleted anywhere. A side that is known to start there already is not asked. The low watermark of
-//! the answer is the virtual log start. A held partition waits for its release.
+//! end, and then nothing is deleted anywhere. "Up to the end" is beyond no end, and means what is there when the open side
+//! is asked: that side goes last then, so that a try that fails at the other side has deleted nothing, and its repetition
+//! deletes no record that came meanwhile. A side that is known to start there already is not asked. The low watermark of the
+//! answer is the virtual log start. A held partition waits for its release.
 //!
 //! An error of one partition, or of one side of it, is that partition's alone. What is deleted stays deleted: the request
 //! may be sent again.
@@ -182,7 +184,8 @@ impl Part {
         let (asked, open) = (deletions(&state.map, v), state.map.open_side());
         // A start that was seen only grows.
         self.starts = state.live.log_starts();
-        let todo = [open.other(), open].into_iter().filter_map(|side| {
+        let last_first = if v.is_some() { [open.other(), open] } else { [open, open.other()] };
+        let todo = last_first.into_iter().filter_map(|side| {
             let native = asked[side.index()]?;
             let done = native.0 >= 0 && self.starts[side.index()].is_some_and(|start| start >= native);
             (!done).then_some((side, native))
