@@ -230,7 +230,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         | RequestKind::DescribeGroups(_)
         | RequestKind::ListGroups(_)
         | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
-        RequestKind::ConsumerGroupHeartbeat(r) => Box::new(consumer_groups::Heartbeat(r)),
+        RequestKind::ConsumerGroupHeartbeat(r) => Box::new(consumer_groups::Heartbeat::new(r)),
         RequestKind::ConsumerGroupDescribe(r) => Box::new(consumer_groups::Describe(r)),
         RequestKind::DescribeProducers(r) => Box::new(describe_producers::DescribeProducers::new(r)),
         RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),

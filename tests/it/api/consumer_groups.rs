@@ -1,6 +1,8 @@
 //! KIP-848 groups: heartbeats as they are, in their order; groups described by their coordinators.
 
-use kafka_cutover::api::{Input, To, Unanswered};
+use std::time::Duration;
+
+use kafka_cutover::api::{Input, Step, To, Unanswered};
 use kafka_cutover::error::code;
 use kafka_cutover::ids::Side;
 use kafka_cutover::upstream::Lane;
@@ -13,7 +15,7 @@ use kafka_protocol::messages::{
 };
 use uuid::Uuid;
 
-use super::world::{SOURCE, World, lost, not_sent, text, topic};
+use super::world::{SOURCE, World, lost, name, not_sent, text, topic};
 
 const FENCED_MEMBER_EPOCH: i16 = 110;
 /// Of a topic of our own.
@@ -65,6 +67,37 @@ fn no_member_gets_a_topic_of_ours() {
     let mut machine = world.machine(1, heartbeat().with_subscribed_topic_regex(Some(text(".*"))));
     machine.asks();
     assert_eq!(machine.answer(vec![Ok(assigned(&[11, HIDDEN, 12]).into())]), assigned(&[11, 12]).into());
+}
+
+#[test]
+fn a_topic_that_is_newer_than_our_snapshot_is_looked_up_before_a_member_gets_it() {
+    let world = World::new();
+    let newer = 98;
+    let mut machine = world.machine(1, heartbeat());
+    machine.asks();
+    let generation = world.shared.topology.load().generation(Side::Source);
+    match machine.step(Input::Answers(vec![Ok(assigned(&[11, newer]).into())])) {
+        Step::AwaitTopology { side, newer_than, deadline } => {
+            let expected = (Side::Source, generation, world.now + Duration::from_secs(2));
+            assert_eq!((side, newer_than, deadline), expected);
+        }
+        other => panic!("{}", name(&other)),
+    }
+    assert!(world.was_refreshed(Side::Source));
+    // It is ours, or it is not, or nobody knows: then the client finds out.
+    let mut machine = machine.detached();
+    let Step::Answer(answer) = machine.step(&world.cx(1), Input::Woken) else { panic!("it is answered") };
+    assert_eq!(answer, assigned(&[11, newer]).into());
+
+    let mut machine = world.machine(1, heartbeat());
+    machine.asks();
+    let Step::AwaitTopology { .. } = machine.step(Input::Answers(vec![Ok(assigned(&[11, newer]).into())])) else {
+        panic!("it waits")
+    };
+    let mut machine = machine.detached();
+    world.hide(newer);
+    let Step::Answer(answer) = machine.step(&world.cx(1), Input::Woken) else { panic!("it is answered") };
+    assert_eq!(answer, assigned(&[11]).into());
 }
 
 #[test]

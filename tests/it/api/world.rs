@@ -154,6 +154,15 @@ impl World {
         self.shared.topology.store(Arc::new(topology));
     }
 
+    /// A new snapshot shows that this topic is one of our own.
+    pub fn hide(&self, topic_id: u128) {
+        let mut topology = Topology::clone(&self.shared.topology.load());
+        let mut view = cluster_view(Side::Source);
+        view.hidden.insert(Uuid::from_u128(topic_id));
+        topology.sides[0] = Some(Arc::new(view));
+        self.shared.topology.store(Arc::new(topology));
+    }
+
     /// The side was looked at, and nothing has changed.
     pub fn pass_generation(&self, side: Side) {
         let mut topology = Topology::clone(&self.shared.topology.load());
