@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, ProducerId, RequestKind, ResponseKind, TopicName,
 };
 
+use super::list_offsets::told;
 use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::{code, is_stale_topology};
 use crate::ids::{NONE, Native, NodeId, Side, VirtualPid};
@@ -58,7 +59,8 @@ impl DescribeProducers {
                 None => {
                     cx.shared.refresh(side);
                     let exists = map.is_some() || cx.topology.topic(side, &question.topic).is_some_and(|t| known(t));
-                    let why = if exists { code::LEADER_NOT_AVAILABLE } else { code::UNKNOWN_TOPIC_OR_PARTITION };
+                    // Java asks again at this one alone; LEADER_NOT_AVAILABLE it takes for final.
+                    let why = if exists { code::NOT_LEADER_OR_FOLLOWER } else { code::UNKNOWN_TOPIC_OR_PARTITION };
                     question.reply = error(question.partition, why);
                 }
             }
@@ -98,9 +100,10 @@ impl DescribeProducers {
             }
             for i in asked {
                 let Some(question) = self.questions.get_mut(i) else { continue };
-                let Some(found) = said.remove(&(question.topic.clone(), question.partition)) else { continue };
+                let Some(mut found) = said.remove(&(question.topic.clone(), question.partition)) else { continue };
                 if is_stale_topology(found.error_code) {
                     cx.shared.refresh(side);
+                    found.error_code = told(found.error_code);
                 }
                 // A partition that was sealed meanwhile has another leader now: the client asks again.
                 if question.map(cx).map_or(0, SpliceMap::seals) == question.seals {

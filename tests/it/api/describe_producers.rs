@@ -116,5 +116,16 @@ fn errors_stay_with_their_partitions() {
     world.lose(Side::Source);
     let answer = world.machine(0, request(&[("orders", &[0])])).ends(Input::Start);
     let ResponseKind::DescribeProducers(answer) = answer else { panic!("another API") };
-    assert_eq!(answer.topics[0].partitions[0].error_code, code::LEADER_NOT_AVAILABLE);
+    assert_eq!(
+        answer.topics[0].partitions[0].error_code,
+        code::NOT_LEADER_OR_FOLLOWER,
+        "the only one at which Java asks again"
+    );
+
+    let world = World::new();
+    let mut machine = world.machine(0, request(&[("orders", &[0])]));
+    machine.asks();
+    let stale = super::describe_producers::answer("orders", vec![partition(0, code::FENCED_LEADER_EPOCH, vec![])]);
+    let ResponseKind::DescribeProducers(answer) = machine.answer(vec![Ok(stale.into())]) else { panic!("another API") };
+    assert_eq!(answer.topics[0].partitions[0].error_code, code::NOT_LEADER_OR_FOLLOWER);
 }
