@@ -19,6 +19,9 @@ use crate::ids::Side;
 use crate::store::identity::is_marker_topic;
 use crate::upstream::Lane;
 
+/// Filters of one request that name no topic: each is looked at on both sides. Tools send one.
+const MOST_OPEN: usize = 100;
+
 pub struct DeleteAcls {
     stage: Stage,
 }
@@ -43,7 +46,7 @@ struct Deletions {
 
 impl DeleteAcls {
     pub fn new(request: DeleteAclsRequest) -> Self {
-        let open = (0..).zip(&request.filters).filter(|(_, f)| is_open(f)).map(|(i, _)| i).collect();
+        let open = open_filters(&request).take(MOST_OPEN).collect();
         Self { stage: Stage::Look { request, open } }
     }
 
@@ -90,7 +93,9 @@ impl Deletions {
             may_be_topics(f.resource_type_filter) && f.resource_name_filter.as_ref().is_some_and(|n| is_marker_topic(n))
         };
         let refused = (0..).zip(&request.filters).filter(|(_, f)| ours(f));
-        let refused = refused.map(|(i, _)| (i, Refusal::new(code::POLICY_VIOLATION, OURS))).collect();
+        let refused = refused.map(|(i, _)| (i, Refusal::new(code::POLICY_VIOLATION, OURS)));
+        let beyond = open_filters(&request).skip(MOST_OPEN).map(|i| (i, too_many()));
+        let refused = refused.chain(beyond).collect();
         let matched = request.filters.iter().map(|_| vec![]).collect();
         Self { request, refused, exact: Default::default(), matched }
     }
@@ -196,6 +201,17 @@ fn may_be_topics(resource_type: i8) -> bool {
 /// It may match topics of any name.
 fn is_open(filter: &DeleteAclsFilter) -> bool {
     may_be_topics(filter.resource_type_filter) && filter.resource_name_filter.is_none()
+}
+
+fn open_filters(request: &DeleteAclsRequest) -> impl Iterator<Item = usize> {
+    (0..).zip(&request.filters).filter(|(_, f)| is_open(f)).map(|(i, _)| i)
+}
+
+fn too_many() -> Refusal {
+    let text = format!(
+        "nothing was deleted for it: a request may have {MOST_OPEN} filters that name no topic; send several requests"
+    );
+    Refusal::new(code::INVALID_REQUEST, text)
 }
 
 fn describe(filter: &DeleteAclsFilter) -> DescribeAclsRequest {

@@ -361,6 +361,27 @@ fn nothing_is_deleted_by_a_filter_that_could_not_be_looked_at() {
 }
 
 #[test]
+fn a_request_looks_at_few_filters_only() {
+    let world = World::new();
+    let many: Vec<_> = (0..150).map(|_| filter(TOPIC, None)).chain([filter(TOPIC, Some("plain"))]).collect();
+    let mut machine = world.machine(3, filters(many));
+    let asks = machine.asks();
+    assert_eq!(asks.len(), 200, "a hundred on each side");
+    let seen = asks.iter().map(|_| Ok(described(&["plain"]).into())).collect();
+    let RequestKind::DeleteAcls(source) = one(machine.asks_after(Input::Answers(seen)), Side::Source) else {
+        panic!("another API")
+    };
+    assert_eq!(source.filters.len(), 101, "and that with a name is not one of them");
+    let nothing: Vec<&[&str]> = vec![&[]; 101];
+    let target = machine.asks_after(Input::Answers(vec![deleted(&nothing)]));
+    assert_eq!(target.len(), 1);
+    let told = told(&machine.answer(vec![deleted(&nothing)]));
+    let refused: Vec<_> = (0..).zip(&told).filter(|(_, (error, _))| *error != 0).map(|(i, _)| i).collect();
+    assert_eq!(refused, (100..150).collect::<Vec<_>>());
+    assert_eq!(told[100].0, code::INVALID_REQUEST);
+}
+
+#[test]
 fn an_acl_that_stays_on_the_target_is_not_deleted() {
     let world = World::new();
     let mut machine = world.machine(3, filters(vec![filter(TOPIC, Some("plain"))]));
