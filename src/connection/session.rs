@@ -21,6 +21,9 @@ use crate::upstream::Pool;
 use crate::upstream::connection::{ANSWER_PATIENCE, Limits};
 use crate::virtual_cluster::Nodes;
 
+/// How long a broker may take for what it only looks up.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
 pub struct Session {
     pub shared: Arc<Shared>,
     pub nodes: Arc<Nodes>,
@@ -90,6 +93,16 @@ impl Session {
                 self.rebalance_patience.get()
             }
             RequestKind::SyncGroup(_) => self.rebalance_patience.get(),
+            // One broker of many that must not be waited for longer than the client waits for all (30 s in Java).
+            RequestKind::ListGroups(_)
+            | RequestKind::ListTransactions(_)
+            | RequestKind::DescribeTransactions(_)
+            | RequestKind::DescribeProducers(_)
+            | RequestKind::DescribeLogDirs(_)
+            | RequestKind::DescribeConfigs(_)
+            | RequestKind::DescribeAcls(_)
+            | RequestKind::DescribeClientQuotas(_)
+            | RequestKind::DescribeUserScramCredentials(_) => READ_PATIENCE,
             _ => ANSWER_PATIENCE,
         }
     }
