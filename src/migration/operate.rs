@@ -91,16 +91,16 @@ impl Control {
         self.preflight(migration, None).await?;
         let already = self.store.state();
         let pinned = already.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
-        let prepared = topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run).await;
-        let prepared = prepared
-            .map_err(|e| Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again"))?;
+        let refused = |text: String| Refusal::new("prepare", text, "nothing was journalled; mend it and try again");
+        let prepare = |dry_run| topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run);
+        let mut prepared = prepare(true).await.map_err(|e| refused(e.to_string()))?;
         if !dry_run {
+            // Before the topics are looked at for good: until they are journalled nothing keeps clients from altering them.
             for admin in &self.admins {
                 let made = marker::ensure_topic(admin, &self.shared.config.name).await;
-                made.map_err(|e| {
-                    Refusal::new("prepare", e.to_string(), "nothing was journalled; mend it and try again")
-                })?;
+                made.map_err(|e| refused(e.to_string()))?;
             }
+            prepared = prepare(false).await.map_err(|e| refused(e.to_string()))?;
             let event = Event::Pinned {
                 migration: migration.name.clone(),
                 scheme: migration.scheme.name().to_owned(),
