@@ -148,6 +148,7 @@ impl Pending {
     }
 
     /// These positions are gone: what was owed for them is not owed any more, also what is being read or written just now.
+    /// Beyond the limit their shadows stay, counted.
     fn forget(&mut self, group: String, partitions: Vec<TopicPartition>) {
         if let Some(waiting) = self.groups.get_mut(&group) {
             let before = waiting.positions.len();
@@ -158,8 +159,14 @@ impl Pending {
                 self.queue.retain(|g| *g != group);
             }
         }
-        let forgotten = self.forgotten.entry(group).or_default();
-        forgotten.partitions.extend(partitions.into_iter().map(|tp| (tp, self.stamp)));
+        let held: usize = self.forgotten.values().map(|f| f.partitions.len()).sum();
+        let room = self.limit.saturating_sub(held);
+        self.overflowed += u64::try_from(partitions.len().saturating_sub(room)).unwrap_or(u64::MAX);
+        let forgotten = self.forgotten.entry(group.clone()).or_default();
+        forgotten.partitions.extend(partitions.into_iter().take(room).map(|tp| (tp, self.stamp)));
+        if forgotten.partitions.is_empty() {
+            self.forgotten.remove(&group);
+        }
     }
 
     /// Up to `max` groups that have lost positions whose shadows are to be deleted now.

@@ -157,12 +157,17 @@ pub struct Coordinators(Mutex<HashMap<(Side, String), NodeId>>);
 impl Coordinators {
     /// Of them remembered; beyond that the memory starts anew.
     const MANY: usize = 100_000;
+    /// Names of this many bytes are; a longer one is asked for each time.
+    const LONG: usize = 256;
 
     pub fn get(&self, side: Side, key: &str) -> Option<NodeId> {
         self.lock().get(&(side, key.to_owned())).copied()
     }
 
     pub fn set(&self, side: Side, key: &str, node: NodeId) {
+        if key.len() > Self::LONG {
+            return;
+        }
         let mut known = self.lock();
         if known.len() >= Self::MANY {
             known.clear();

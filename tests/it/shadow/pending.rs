@@ -183,6 +183,11 @@ fn what_is_owed_for_a_forgotten_position_goes_and_a_new_commit_takes_its_place()
     pending.tell(forget(&[2]));
     pending.delete("a".to_owned());
     assert!(pending.forgotten(9, later).is_empty());
+    // There is room for as many as are owed.
+    let mut few = Pending::new(2);
+    few.tell(forget(&[0, 1, 2]));
+    few.tell(Told::Forgotten { group: "b".to_owned(), partitions: vec![tp(0)] });
+    assert_eq!((few.forgotten(9, now).len(), few.take_overflowed()), (1, 2));
 }
 
 #[test]
