@@ -47,13 +47,14 @@ impl SpliceMap {
 
     /// Where a reader goes on whose place may have been deleted (DESIGN.md section 3, "Holes"): in a segment that is not the first,
     /// below its side's log start it goes on at that log start, or in the next segment if nothing is left of this one. The
-    /// difference of the two places' `at()` is what it misses. In the first segment the broker's own answer is the right one.
+    /// difference of the two places' `at()` is what it misses. In the first segment that has something left the broker's own
+    /// answer is the right one: what lies below is below the virtual log start.
     pub fn resume_at(&self, place: Place, log_start: PerSide) -> Place {
-        let first = self.locate_in(0).segment;
+        let first = self.locate(self.virtual_log_start(log_start)).segment;
         let mut place = place;
         loop {
             let start = log_start[place.side.index()].unwrap_or(place.native);
-            if place.segment == first || place.native >= start {
+            if place.segment <= first || place.native >= start {
                 return place;
             }
             match place.end {

@@ -186,6 +186,10 @@ proptest! {
                 assert_eq!(resumed.at(), Virtual(m.next_kept(v)));
                 assert_eq!(resumed, m.map.locate(resumed.at()));
             }
+            for v in 0..start {
+                let place = m.map.locate(Virtual(v));
+                assert_eq!(m.map.resume_at(place, m.starts()), place, "out of range, and its broker says so");
+            }
             // A side that cannot be asked takes nothing away.
             if let Some(dead) = dead {
                 let mut known = m.clone();
@@ -510,7 +514,7 @@ fn holes_are_passed_and_the_first_segment_is_the_broker_s_to_judge() {
     assert_eq!(resume(4, [11, 5]), map.locate(v(4)));
     assert_eq!(resume(10, [0, 7]), map.locate(v(12)));
     assert_eq!(resume(10, [0, 8]), map.locate(v(13)), "nothing left of this segment");
-    assert_eq!(resume(11, [14, 9]), map.locate(v(15)), "nor of the next one's beginning");
+    assert_eq!(resume(11, [14, 9]), map.locate(v(11)), "nothing is left before the last one: below the virtual log start");
     assert_eq!(resume(12, [0, 7]), map.locate(v(12)));
 }
 
