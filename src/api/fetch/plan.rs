@@ -19,6 +19,9 @@ const LONGEST_POLL: Duration = Duration::from_millis(500);
 pub(super) const SHORT_POLL: Duration = Duration::from_millis(50);
 /// Reading ahead for less is not worth a request, in bytes.
 const LEAST_AHEAD: i32 = 64 * 1024;
+/// One answer of a broker holds no more than this: it goes on to the client only when all of it is here, and meanwhile the
+/// broker could be sending the next. (Unless the client wants more at once.)
+const LARGEST: i32 = 8 * 1024 * 1024;
 /// A partition without a leader is looked at again after this, also in a long poll.
 const ELECTION: Duration = Duration::from_millis(250);
 
@@ -76,7 +79,7 @@ impl Gather {
         let spread = i32::try_from(brokers.len().max(1)).unwrap_or(i32::MAX);
         let room = i32::try_from(lanes.room()).unwrap_or(i32::MAX) / spread;
         // What is beyond the client's limit is parked, so each broker may be asked for more than its share of it.
-        let share = (self.request.max_bytes / spread).max(room.min(self.request.max_bytes)).max(1);
+        let share = (self.request.max_bytes / spread).max(room.min(self.request.max_bytes)).clamp(1, LARGEST.max(self.request.min_bytes));
         let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
             true => SHORT_POLL,
             // A broker that comes back with less than the client wants would be asked no more.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kafka_cutover::embedded::Cluster;
-use kafka_protocol::messages::ProduceRequest;
+use kafka_cutover::embedded::{Cluster, Point};
+use kafka_protocol::messages::fetch_request::FetchTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ApiKey, FetchRequest, ProduceRequest};
 
 use super::world::*;
 
@@ -91,6 +92,55 @@ async fn a_dead_broker_is_nothing_to_a_new_producer() {
         world.source.stop_node(node);
         for _ in 0..4 {
             world.producer().await; // asks that it was given one
+        }
+    }
+}
+
+/// A fetch of the first partition of each of these topics, at these offsets.
+fn of_both(at: [i64; 2], max_wait: Duration) -> FetchRequest {
+    let mut request = fetch(&[(0, 0)], max_wait, 1 << 20);
+    let like = request.topics.remove(0);
+    request.topics = TOPICS.into_iter().zip(at).map(|(name, offset)| of(&like, name, offset)).collect();
+    request
+}
+
+fn of(like: &FetchTopic, name: &str, offset: i64) -> FetchTopic {
+    let partition = like.partitions[0].clone().with_fetch_offset(offset);
+    FetchTopic::default().with_topic(text(name).into()).with_partitions(vec![partition])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_a_fetch_delays_nobody_elses_records() {
+    let [a, b] = TOPICS;
+    let world = world();
+    for _ in 0..5 {
+        world.source.append_directly(b, 0, encode(ONE));
+    }
+    let silent = world.source.faults().hold(ApiKey::Fetch, Some(a), Point::Process);
+    let mut raw = world.client().await;
+    // Every record of the other broker's as soon as it is there, whatever time the client would give them all.
+    let mut at = 0;
+    for more in 0..5 {
+        while at < 5 + more {
+            raw.send(&of_both([0, at], PATIENT), 12).await;
+            let parts = fetched(&mut raw).await;
+            assert_eq!(parts.iter().map(|p| p.error_code).collect::<Vec<_>>(), [0, 0], "both are in the answer");
+            assert!(parts[0].records.as_ref().is_none_or(|r| r.is_empty()));
+            at += records(&parts[1].records.clone().unwrap_or_default(), at).len() as i64;
+        }
+        world.source.append_directly(b, 0, encode(ONE));
+    }
+    assert!(silent.held() > 0, "it was asked");
+    // With nothing new, the client's own time is the end of it.
+    raw.send(&of_both([0, 10], Duration::from_millis(1)), 12).await;
+    assert_eq!(fetched(&mut raw).await.len(), 2);
+    // When it speaks again, what it has comes as well.
+    world.source.append_directly(a, 0, encode(ONE));
+    silent.release();
+    loop {
+        raw.send(&of_both([0, 10], PATIENT), 12).await;
+        if fetched(&mut raw).await[0].records.as_ref().is_some_and(|r| !r.is_empty()) {
+            break;
         }
     }
 }
