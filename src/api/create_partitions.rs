@@ -2,9 +2,13 @@
 //! that a migration has prepared: the count must stay the same on both sides, and whoever hashes keys would notice.
 //! New replicas cannot be placed by hand: clients do not see the brokers.
 
+use std::collections::HashSet;
+
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
-use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, RequestKind, ResponseKind};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, RequestKind, ResponseKind, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 
 use super::shown::{Change, UntilShown};
@@ -50,11 +54,15 @@ impl CreatePartitions {
                 CreatePartitionsResponse::default().with_results(failed.collect())
             }
         };
-        let is_done =
-            |t: &&CreatePartitionsTopic| answer.results.iter().any(|r| r.name == t.name && r.error_code == code::NONE);
+        let done: HashSet<&TopicName> =
+            answer.results.iter().filter(|r| r.error_code == code::NONE).map(|r| &r.name).collect();
         let asked = if self.request.validate_only { &[][..] } else { &self.asked };
         let count = |t: &CreatePartitionsTopic| usize::try_from(t.count).unwrap_or(0);
-        let changes = asked.iter().filter(is_done).map(|t| Change::Has(t.name.to_string(), count(t))).collect();
+        let changes = asked
+            .iter()
+            .filter(|t| done.contains(&t.name))
+            .map(|t| Change::Has(t.name.to_string(), count(t)))
+            .collect();
         answer.results.append(&mut self.refused);
         self.done.insert(UntilShown::new(ResponseKind::CreatePartitions(answer), changes)).step(cx)
     }
