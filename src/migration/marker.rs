@@ -30,17 +30,22 @@ const INVALID_CONFIG: i16 = 40;
 pub async fn ensure_topic(admin: &Admin, name: &str) -> Result<(), AdminError> {
     let tp = partition(name);
     let deadline = ask::within(TIME);
-    let (mut modest, mut made) = (false, false);
+    let mut modest = false;
     loop {
         let view = discovery::look(admin, &[]).await?;
         match view.topics.get(&tp.topic).and_then(|t| t.partitions.first()) {
             Some(partition) if partition.leader >= 0 => {
-                return if made { write_through(admin, view, name, None).await } else { Ok(()) };
+                // Whoever made it: as long as it holds nothing, nobody has seen it take a record.
+                match offset(admin, &view, &tp, LATEST).await {
+                    Ok(0) => return write_through(admin, view, name, None).await,
+                    Ok(_) => return Ok(()),
+                    Err(e) if e.is_passing() => {}
+                    Err(e) => return Err(e),
+                }
             }
             Some(_) => {}
             None => match create(admin, &view, &tp.topic, modest).await {
-                Ok(Ok(())) => made = true,
-                Ok(Err(code::TOPIC_ALREADY_EXISTS)) => {}
+                Ok(Ok(()) | Err(code::TOPIC_ALREADY_EXISTS)) => {}
                 Ok(Err(INVALID_REPLICATION_FACTOR | INVALID_CONFIG | code::POLICY_VIOLATION)) if !modest => {
                     modest = true
                 }
@@ -136,13 +141,8 @@ async fn read_once(admin: &Admin, tp: &TopicPartition) -> Result<MarkerSeen, Adm
     if is_absent(admin, &view, &tp.topic).await? {
         return Ok(MarkerSeen::Absent);
     }
-    let at = async |timestamp: i64| {
-        let mut found = ask::list_offsets(admin, &view, std::slice::from_ref(tp), timestamp, CONSUMER, 0).await?;
-        let found = found.remove(tp).unwrap_or(Err(code::UNKNOWN_TOPIC_OR_PARTITION));
-        found.map(|f| f.offset).map_err(|code| refused(admin, format!("ListOffsets of {tp}"), code))
-    };
     // Asked for and not taken from a fetch: a new leader says OFFSET_NOT_AVAILABLE until its high watermark holds (KIP-207).
-    let (mut next, end) = (at(EARLIEST).await?, at(LATEST).await?);
+    let (mut next, end) = (offset(admin, &view, tp, EARLIEST).await?, offset(admin, &view, tp, LATEST).await?);
     let mut seen = MarkerSeen::Absent;
     while next < end {
         let part = ask::fetch_raw(admin, &view, tp, next, MOST_BYTES, true).await?;
@@ -159,6 +159,12 @@ async fn read_once(admin: &Admin, tp: &TopicPartition) -> Result<MarkerSeen, Adm
         next = reached;
     }
     Ok(seen)
+}
+
+async fn offset(admin: &Admin, view: &ClusterView, tp: &TopicPartition, timestamp: i64) -> Result<i64, AdminError> {
+    let mut found = ask::list_offsets(admin, view, std::slice::from_ref(tp), timestamp, CONSUMER, 0).await?;
+    let found = found.remove(tp).unwrap_or(Err(code::UNKNOWN_TOPIC_OR_PARTITION));
+    found.map(|f| f.offset).map_err(|code| refused(admin, format!("ListOffsets of {tp}"), code))
 }
 
 /// The last marker of what was fetched, and the offset after it.

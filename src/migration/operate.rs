@@ -19,6 +19,7 @@ use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
+use crate::store::identity::marker_topic;
 use crate::store::{Event, Store, StoreError};
 use crate::upstream::admin::Admin;
 
@@ -144,6 +145,13 @@ impl Control {
             done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
         }
         done.extend(left);
+        if !pinned.is_empty() {
+            let topic = marker_topic(&self.shared.config.name);
+            done.push(format!(
+                "left on both clusters: topic {topic}, for the markers of the proxy `{}`; delete it when that proxy is no more",
+                self.shared.config.name
+            ));
+        }
         let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
         Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
     }
