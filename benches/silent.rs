@@ -48,7 +48,9 @@ fn main() -> Result<()> {
     let [direct, target] = [bootstrap(&source)?, bootstrap(&cluster(&rig, "target")?)?];
     let proxy = Proxy::start(&direct, &target, &[])?;
     println!("{PARTITIONS} partitions, {RATE} records/s, fetch.wait.max.ms={MAX_WAIT}; milliseconds from sent to read");
-    println!("| | fetch.min.bytes | before: p50 | max | a broker stopped: p50 | max | its own partitions' first after it went on |");
+    println!(
+        "| | fetch.min.bytes | before: p50 | max | a broker stopped: p50 | max | its own partitions' first after it went on |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for min_bytes in ["1", "100000"] {
         for (way, address) in [("direct", direct.join(",")), ("proxy", proxy.address.clone())] {

@@ -34,9 +34,10 @@ use crate::migration::{identity, pinned, status, watch as sealed_sides};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
-use crate::store::{Store, StoreError};
+use crate::store::{State, Store, StoreError};
 use crate::upstream::admin::{Admin, AdminError};
-use crate::upstream::{ClusterView, Topology, discovery, pulse};
+use crate::upstream::discovery::{self, Wanted};
+use crate::upstream::{ClusterView, Topology, pulse};
 use crate::virtual_cluster::Nodes;
 
 /// A running proxy. Dropping it stops it.
@@ -194,6 +195,16 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         () = stop.cancelled() => return Ok(()),
         first = identity::first_contact(&config, &store, &admins) => first?,
     };
+    // From here on an address that leads elsewhere is no answer; before, it is a reason not to start.
+    let admin = |side: Side| {
+        let admin = admin(side);
+        admin.expect(store.state().cluster_id(side));
+        admin
+    };
+    for admin in &admins {
+        admin.expect(store.state().cluster_id(admin.side));
+    }
+    let unasked = Side::BOTH.map(|side| first.views[side.index()].as_ref().is_none_or(|view| !view.reachable));
     let unsettled_until_ms = match fresh {
         true => 0,
         // An earlier process may have left produce on its way.
@@ -264,7 +275,10 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         };
         let (every, for_sought) = (config.timeouts.metadata_max_age, shared.clone());
         let sought = move || for_sought.sought.now(side, tokio::time::Instant::now());
-        let watch = discovery::watch(admins[side.index()].clone(), every, wake, sought, hear);
+        let for_leaders = shared.clone();
+        let leaders_are_old = move || for_leaders.take_old_leaders(side);
+        let wanted = Wanted { wake, sought, leaders_are_old };
+        let watch = discovery::watch(admins[side.index()].clone(), every, wanted, hear);
         tasks.spawn_local(unless(stop.clone(), watch));
         tasks.spawn_local(unless(stop.clone(), pulse_of(shared.clone(), side, board_of_pulse, readiness_of_pulse)));
     }
@@ -273,7 +287,11 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);
     tasks.spawn_local(unless(stop.clone(), shadows));
 
-    let watched = sealed_sides::run(shared.clone(), Side::BOTH.map(|side| impatient(&config, side)), events.clone());
+    let watched = sealed_sides::run(
+        shared.clone(),
+        Side::BOTH.map(|side| impatient(&config, &store.state(), side)),
+        events.clone(),
+    );
     tasks.spawn_local(unless(stop.clone(), watched));
 
     let journal = store.clone();
@@ -295,6 +313,15 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
             holding.partitions.load().forget_lost(clock::now_ms(), holding.config.seal.settle_time);
         }
     }));
+    for side in Side::BOTH.into_iter().filter(|side| unasked[side.index()]) {
+        let (asks, journal, fatal, name) = (admin(side), store.clone(), fatal.clone(), config.name.clone());
+        tasks.spawn_local(unless(stop.clone(), async move {
+            if let Err(refusal) = identity::late_contact(&asks, &journal, &name).await {
+                tracing::error!(%side, %refusal, "a cluster that was away at the start: the process ends");
+                fatal.cancel();
+            }
+        }));
+    }
     tasks.spawn_local(unless(stop.clone(), control.run(asked)));
     // Whoever started us may be gone.
     drop(started.send(Started { listeners, monitor: monitor_at }));
@@ -341,8 +368,10 @@ fn is_holding(shared: &Shared) -> bool {
 }
 
 /// For questions that are asked again soon anyway.
-fn impatient(config: &Config, side: Side) -> Admin {
-    Admin::of(config, side).with_patience(pulse::EVERY)
+fn impatient(config: &Config, journal: &State, side: Side) -> Admin {
+    let admin = Admin::of(config, side).with_patience(pulse::EVERY);
+    admin.expect(journal.cluster_id(side));
+    admin
 }
 
 /// A cluster that has stopped answering is known as such within seconds, also while no client asks for anything.
@@ -364,7 +393,7 @@ async fn pulse_of(shared: Arc<Shared>, side: Side, board: status::Board, readine
             show_readiness(&readiness, &shared, &board);
         }
     };
-    pulse::watch(impatient(&shared.config, side), known, tell).await;
+    pulse::watch(Admin::of(&shared.config, side).with_patience(pulse::EVERY), known, tell).await;
 }
 
 fn show_readiness(readiness: &watch::Sender<Readiness>, shared: &Shared, board: &status::Board) {

@@ -89,7 +89,7 @@ impl DeleteRecords {
                 let lost = (code::NOT_LEADER_OR_FOLLOWER, NONE);
                 let (error, low) = said.get(&(part.topic.clone(), part.partition)).copied().unwrap_or(lost);
                 if is_stale_topology(error) {
-                    cx.shared.refresh(side);
+                    cx.shared.leaders_are_old(side);
                 }
                 part.hear(cx, side, error, low);
             }

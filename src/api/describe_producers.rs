@@ -102,7 +102,7 @@ impl DescribeProducers {
                 let Some(question) = self.questions.get_mut(i) else { continue };
                 let Some(mut found) = said.remove(&(question.topic.clone(), question.partition)) else { continue };
                 if is_stale_topology(found.error_code) {
-                    cx.shared.refresh(side);
+                    cx.shared.leaders_are_old(side);
                     found.error_code = told(found.error_code);
                 }
                 // A partition that was sealed meanwhile has another leader now: the client asks again.

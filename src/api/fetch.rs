@@ -347,7 +347,7 @@ impl Gather {
                 return;
             }
             error if is_stale_topology(error) => {
-                cx.shared.refresh(key.side);
+                cx.shared.leaders_are_old(key.side);
                 wanted.not_before = Some(cx.now + PAUSE);
                 return;
             }
@@ -520,7 +520,7 @@ pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
             if is_stale_topology(answer.error_code) {
-                cx.shared.refresh(key.side);
+                cx.shared.leaders_are_old(key.side);
             }
             let tells = is_sealed(cx, &part);
             lanes.keep(part, Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now }, tells);

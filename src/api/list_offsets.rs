@@ -124,8 +124,10 @@ impl ListOffsets {
                         Heard::Found(Some(found).filter(|f| f.offset.0 >= 0))
                     }
                 };
-                if lost || matches!(heard, Heard::Refused(e) if is_stale_topology(e)) {
+                if lost {
                     cx.shared.refresh(side);
+                } else if matches!(heard, Heard::Refused(e) if is_stale_topology(e)) {
+                    cx.shared.leaders_are_old(side);
                 }
                 if let Progress::Asked { heard: all, .. } = &mut question.progress {
                     all[side.index()] = heard;

@@ -27,14 +27,13 @@ const NOT_ASKED: i32 = i32::MIN;
 
 pub struct Metadata {
     request: MetadataRequest,
-    looked_again: bool,
     created: bool,
     give_up: Option<tokio::time::Instant>,
 }
 
 impl Metadata {
     pub fn new(request: MetadataRequest) -> Self {
-        Self { request, looked_again: false, created: false, give_up: None }
+        Self { request, created: false, give_up: None }
     }
 
     /// Asked by name and not in the snapshot.
@@ -63,13 +62,11 @@ impl Machine for Metadata {
         let unknown = self.unknown_ids(cx);
         let look_again = Step::AwaitTopology { side: Side::Source, newer_than: generation, deadline };
         if (!missing.is_empty() || !unknown.is_empty()) && cx.topology.reachable(Side::Source) && cx.now < deadline {
-            if !self.looked_again {
-                self.looked_again = true;
-                let names = missing.iter().map(|n| n.to_string()).chain(unknown.iter().map(Uuid::to_string));
-                let sought = names.map(|n| cx.shared.seek(Side::Source, &n, generation, cx.now));
-                if sought.fold(false, |any, one| any | one) {
-                    return look_again;
-                }
+            let looked = cx.topology.side(Side::Source).and_then(|s| s.began);
+            let names = missing.iter().map(|n| n.to_string()).chain(unknown.iter().map(Uuid::to_string));
+            let sought = names.map(|n| cx.shared.seek(Side::Source, &n, looked, cx.now));
+            if sought.fold(false, |any, one| any | one) {
+                return look_again;
             }
             let absent: Vec<TopicName> =
                 missing.into_iter().filter(|n| cx.topology.topic(Side::Source, n.as_str()).is_none()).collect();

@@ -15,7 +15,7 @@ use super::marker;
 use crate::config::Config;
 use crate::ids::Side;
 use crate::preflight::{facts, versions};
-use crate::store::identity::{MarkerSeen, judge, judge_clusters};
+use crate::store::identity::{IdentityRefusal, MarkerSeen, judge, judge_clusters};
 use crate::store::{ApiVersions, Event, Identity, State, Store};
 use crate::upstream::admin::Admin;
 use crate::upstream::topology::PartitionView;
@@ -107,6 +107,20 @@ async fn ask(admin: &Admin, name: &str) -> Result<(ClusterView, MarkerSeen), cra
     let view = discovery::look(admin, &[]).await?;
     let marker = marker::read(admin, name).await?;
     Ok((view, marker))
+}
+
+/// A cluster that was not to be asked when the proxy began to serve, once it is: its marker may know of a seal that the
+/// journal has forgotten.
+pub async fn late_contact(admin: &Admin, store: &Store, name: &str) -> Result<(), IdentityRefusal> {
+    let marker = loop {
+        match ask(admin, name).await {
+            Ok((_, marker)) => break marker,
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    };
+    let mut markers = [None, None];
+    markers[admin.side.index()] = Some(marker);
+    judge(&store.state(), name, &markers)
 }
 
 /// The first start: identity and versions are journalled, and never change by themselves.

@@ -2,7 +2,7 @@
 //! counter that others wait on.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub struct Shared {
     pub gates_changed: watch::Sender<u64>,
     /// Ask discovery for a fresh look at a side.
     pub refresh: [Notify; 2],
+    /// A broker of that side has said that it does not lead what it was taken to lead.
+    old_leaders: [AtomicBool; 2],
     /// Held produce requests tell the seal until when they can wait, and whose they are.
     pub deadlines: mpsc::UnboundedSender<HoldDeadline>,
     /// Commits that get a shadow on the other side, and groups that are no more, for the writer on the control thread.
@@ -85,6 +87,7 @@ impl Shared {
             routes_changed: watch::Sender::new(0),
             gates_changed: watch::Sender::new(0),
             refresh: [Notify::new(), Notify::new()],
+            old_leaders: Default::default(),
             deadlines,
             shadows,
             coordinators: Coordinators::default(),
@@ -134,14 +137,25 @@ impl Shared {
         self.prepared.store(Arc::new(topics.collect()));
     }
 
-    /// A topic that the snapshot of this `generation` lacks is looked for, unless it was a moment ago: a client that asks
-    /// for what is not there does so again and again. Whether there is something to wait for.
-    pub fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> bool {
-        let awaited = self.sought.seek(side, topic, generation, now);
+    /// A topic that the snapshot lacks is looked for, unless it was a moment ago: a client that asks for what is not there
+    /// does so again and again. `looked`: when the look behind the snapshot began. Whether there is something to wait for.
+    pub fn seek(&self, side: Side, topic: &str, looked: Option<Instant>, now: Instant) -> bool {
+        let awaited = self.sought.seek(side, topic, looked, now);
         if awaited == Awaited::Asked {
             self.refresh(side);
         }
         awaited != Awaited::Nothing
+    }
+
+    /// A broker does not lead what it was taken to lead. If the next look says the same, another broker is asked.
+    pub fn leaders_are_old(&self, side: Side) {
+        self.old_leaders[side.index()].store(true, Ordering::Relaxed);
+        self.refresh(side);
+    }
+
+    /// Whether that was so since the last time.
+    pub fn take_old_leaders(&self, side: Side) -> bool {
+        self.old_leaders[side.index()].swap(false, Ordering::Relaxed)
     }
 
     /// What is known of a side turned out to be old.
@@ -229,7 +243,7 @@ impl Truncations {
 
 /// Topics that were not found, and when they were last looked for.
 #[derive(Default)]
-pub struct Sought(Mutex<HashMap<(Side, String), (Instant, u64)>>);
+pub struct Sought(Mutex<HashMap<(Side, String), Instant>>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Awaited {
@@ -245,28 +259,33 @@ impl Sought {
     const PAUSE: Duration = Duration::from_secs(1);
     /// Topics remembered; beyond that the memory starts anew.
     const MANY: usize = 10_000;
+    /// No topic has a longer name (Kafka's `Topic.MAX_NAME_LENGTH`).
+    const LONGEST: usize = 249;
 
     /// The topics that were asked for a moment ago.
     pub fn now(&self, side: Side, now: Instant) -> Vec<TopicName> {
         let sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let recent =
-            sought.iter().filter(|((on, _), (at, _))| *on == side && now.saturating_duration_since(*at) < Self::PAUSE);
+            sought.iter().filter(|((on, _), at)| *on == side && now.saturating_duration_since(**at) < Self::PAUSE);
         recent.map(|((_, topic), _)| TopicName::from(topic.as_str())).collect()
     }
 
-    fn seek(&self, side: Side, topic: &str, generation: u64, now: Instant) -> Awaited {
+    fn seek(&self, side: Side, topic: &str, looked: Option<Instant>, now: Instant) -> Awaited {
+        if topic.len() > Self::LONGEST {
+            return Awaited::Nothing;
+        }
         let mut sought = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (side, topic.to_owned());
         match sought.get(&key) {
-            Some((at, _)) if now.saturating_duration_since(*at) >= Self::PAUSE => {}
-            Some((_, seen)) if *seen == generation => return Awaited::Underway,
-            Some(_) => return Awaited::Nothing,
-            None => {}
+            // One that was under way then may have asked too early.
+            Some(at) if looked.is_none_or(|looked| looked < *at) => return Awaited::Underway,
+            Some(at) if now.saturating_duration_since(*at) < Self::PAUSE => return Awaited::Nothing,
+            _ => {}
         }
         if sought.len() >= Self::MANY {
             sought.clear();
         }
-        sought.insert(key, (now, generation));
+        sought.insert(key, now);
         Awaited::Asked
     }
 }
@@ -278,8 +297,12 @@ pub struct Alarms(Mutex<HashSet<String>>);
 impl Alarms {
     /// Alarms remembered; beyond that the memory starts anew.
     const MANY: usize = 100_000;
+    /// Bytes of one that are.
+    const LONG: usize = 512;
 
-    pub fn is_first(&self, about: String) -> bool {
+    pub fn is_first(&self, mut about: String) -> bool {
+        // It may have been a client that made it long.
+        about.truncate(about.floor_char_boundary(Self::LONG));
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() >= Self::MANY {
             said.clear();

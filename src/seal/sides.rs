@@ -16,6 +16,7 @@ use crate::upstream::ClusterView;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask;
 use crate::upstream::discovery;
+use crate::upstream::topology::Broker;
 
 const READ_UNCOMMITTED: i8 = 0;
 /// For a look at the leaders in a hold: a broker that does not answer is not the only one.
@@ -41,13 +42,14 @@ impl<'a> Seen<'a> {
 
     /// What was asked was no leader's to answer, or nobody answered. If this fails too, the last view stays.
     pub async fn look_again(&self) {
-        let mut brokers = self.view().broker_list();
+        let mut addresses: Vec<String> = self.view().broker_list().iter().map(Broker::address).collect();
         self.looks.set(self.looks.get() + 1);
-        if !brokers.is_empty() {
-            let n = brokers.len();
-            brokers.rotate_left(self.looks.get() % n);
+        if !addresses.is_empty() {
+            let n = addresses.len();
+            addresses.rotate_left(self.looks.get() % n);
         }
-        match timeout(LOOK, discovery::look(self.admin, &brokers)).await {
+        addresses.extend(self.admin.bootstrap());
+        match timeout(LOOK, discovery::look_in_order(self.admin, &addresses)).await {
             Ok(Ok(view)) => *self.view.borrow_mut() = Arc::new(view),
             Ok(Err(error)) => tracing::debug!(side = %self.admin.side, %error, "no fresh look at the leaders"),
             Err(_) => tracing::debug!(side = %self.admin.side, "no fresh look at the leaders in time"),

@@ -106,6 +106,16 @@ pub enum FoldError {
 pub const PREPARED: &str = "prepared";
 
 impl State {
+    /// As it was at the first contact; `None`: not known, or the cluster has none.
+    pub fn cluster_id(&self, side: Side) -> Option<String> {
+        let identity = self.identity.as_ref()?;
+        let id = match side {
+            Side::Source => Some(identity.source_cluster_id.clone()),
+            Side::Target => identity.target_cluster_id.clone(),
+        };
+        id.filter(|id| !id.is_empty())
+    }
+
     /// On an error the state is as before.
     pub fn apply(&mut self, event: &Event) -> Result<(), FoldError> {
         match event {

@@ -2,7 +2,7 @@
 //! Lives on the control thread; one connection per address, opened at first need.
 #![allow(clippy::disallowed_methods, reason = "io: waits for answers, within a deadline")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub struct Admin {
     versions: RefCell<HashMap<i16, Range>>,
     /// The address that has answered `ask_any` last, and is asked first.
     preferred: RefCell<Option<String>>,
-    /// It hangs: the one after it is asked first.
-    hangs: Cell<bool>,
+    /// The id of the cluster that this is about, once it is known: who answers for another one is not listened to.
+    cluster_id: RefCell<Option<String>>,
     /// Where its requests are counted.
     metrics: Option<Arc<Metrics>>,
 }
@@ -80,7 +80,7 @@ impl Admin {
             connections: RefCell::default(),
             versions: RefCell::default(),
             preferred: RefCell::default(),
-            hangs: Cell::new(false),
+            cluster_id: RefCell::default(),
             metrics: None,
         }
     }
@@ -104,38 +104,45 @@ impl Admin {
         self.versions.borrow().clone()
     }
 
-    /// `ask_any` begins with another broker: the one that it prefers does not answer.
-    pub fn avoid_preferred(&self) {
-        self.hangs.set(true);
+    /// From now on only brokers of this cluster are believed.
+    pub fn expect(&self, cluster_id: Option<String>) {
+        *self.cluster_id.borrow_mut() = cluster_id;
+    }
+
+    pub fn expected(&self) -> Option<String> {
+        self.cluster_id.borrow().clone()
+    }
+
+    /// The addresses to ask, in this order: known brokers, the one that has answered last in front, bootstrap addresses last.
+    pub fn addresses(&self, known: &[Broker]) -> Vec<String> {
+        let mut addresses: Vec<String> = known.iter().map(Broker::address).collect();
+        let preferred = self.preferred.borrow();
+        if let Some(first) = addresses.iter().position(|a| Some(a) == preferred.as_ref()) {
+            addresses.rotate_left(first);
+        }
+        addresses.extend(self.bootstrap.iter().cloned());
+        addresses
+    }
+
+    /// It has answered.
+    pub fn prefer(&self, address: &str) {
+        *self.preferred.borrow_mut() = Some(address.to_owned());
+    }
+
+    /// Whoever asks there next begins anew: what was asked has no answer in time.
+    pub fn hang_up(&self, address: &str) {
+        self.connections.borrow_mut().remove(address);
     }
 
     /// Asks any broker that answers: the same one as long as it does, bootstrap addresses last.
     pub async fn ask_any(&self, known: &[Broker], request: &RequestKind) -> Result<ResponseKind, AdminError> {
-        self.ask_first(known, request).await.map(|(_, answer)| answer)
-    }
-
-    /// As [`Admin::ask_any`], and which address has answered.
-    pub async fn ask_first(
-        &self,
-        known: &[Broker],
-        request: &RequestKind,
-    ) -> Result<(String, ResponseKind), AdminError> {
-        let mut addresses: Vec<String> = known.iter().map(Broker::address).collect();
-        let at = |address: &str| addresses.iter().position(|a| a == address);
-        if let Some(preferred) = self.preferred.borrow().as_deref().and_then(at) {
-            let first = preferred + usize::from(self.hangs.get());
-            let n = addresses.len();
-            addresses.rotate_left(first % n);
-        }
-        self.hangs.set(false);
-        addresses.extend(self.bootstrap.iter().cloned());
         let mut last = "no address is known".to_owned();
-        for address in addresses {
+        for address in self.addresses(known) {
             match self.ask(&address, request).await {
                 Err(AdminError::Unreachable { reason, .. }) => last = reason,
                 other => {
-                    *self.preferred.borrow_mut() = Some(address.clone());
-                    return other.map(|answer| (address, answer));
+                    self.prefer(&address);
+                    return other;
                 }
             }
         }
@@ -191,7 +198,7 @@ impl Admin {
             Ok(Err(_)) => Err(unreachable(format!("{address}: the connection ended"))),
             Err(_) => {
                 // Whatever hangs there must not hang the next question too.
-                self.connections.borrow_mut().remove(address);
+                self.hang_up(address);
                 Err(unreachable(format!("{address}: no answer in {} s", self.patience.as_secs())))
             }
         }

@@ -1,7 +1,7 @@
 //! Looks at a cluster: brokers, topics, leaders. Asked again when something turned out to be old, and now and then.
 #![expect(clippy::disallowed_methods, reason = "io: waits between looks")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ use crate::ids::{NO_EPOCH, TopicName};
 
 /// Looks that follow each other closely are spread by this.
 const SPREAD: Duration = Duration::from_millis(20);
-/// A look at one broker takes less, or the next one is asked.
+/// A look at one broker takes less, or the next one is asked; after so many it is the cluster that is slow.
 const HANGS: Duration = Duration::from_secs(4);
+const MOST_HUNG: usize = 2;
 /// Another broker is asked for a topic no longer than this.
 const SOON: Duration = Duration::from_secs(1);
 /// How many others, for how many topics at once.
@@ -36,13 +37,96 @@ const METADATA_MAX: &str = "offset.metadata.max.bytes";
 /// Partitions of one topic beyond which an answer is not believed.
 const MOST_PARTITIONS: usize = 1_000_000;
 
-/// One look at the whole cluster.
+/// One look at the whole cluster, by any broker that answers.
 pub async fn look(admin: &Admin, known: &[Broker]) -> Result<ClusterView, AdminError> {
+    let addresses = admin.addresses(known);
+    let view = look_in_order(admin, &addresses).await?;
+    admin.prefer(&view.told_by);
+    Ok(view)
+}
+
+/// The same, by the first of these that answers.
+pub async fn look_in_order(admin: &Admin, addresses: &[String]) -> Result<ClusterView, AdminError> {
+    let mut last = AdminError::Unreachable { side: admin.side, reason: "no address is known".to_owned() };
+    for address in addresses {
+        match look_at(admin, address).await {
+            Err(unreachable @ AdminError::Unreachable { .. }) => last = unreachable,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+async fn look_at(admin: &Admin, address: &str) -> Result<ClusterView, AdminError> {
     let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
-    let (told_by, answer) = admin.ask_first(known, &RequestKind::Metadata(request)).await?;
-    match answer {
-        ResponseKind::Metadata(answer) => Ok(ClusterView { told_by, ..view(&answer) }),
-        _ => Err(AdminError::Refused { side: admin.side, what: "Metadata".to_owned(), code: -1 }),
+    let ResponseKind::Metadata(answer) = admin.ask(address, &RequestKind::Metadata(request)).await? else {
+        return Err(AdminError::Refused { side: admin.side, what: "Metadata".to_owned(), code: -1 });
+    };
+    let view = ClusterView { told_by: address.to_owned(), ..view(&answer) };
+    let unreachable = |reason: String| Err(AdminError::Unreachable { side: admin.side, reason });
+    if view.brokers.is_empty() {
+        // One that is starting knows nobody yet, not even itself.
+        return unreachable(format!("{address} names no broker"));
+    }
+    match admin.expected() {
+        Some(ours) if ours != view.cluster_id => {
+            tracing::error!(side = %admin.side, address, cluster_id = %view.cluster_id, expected = %ours,
+                "this address leads to another cluster: it is not listened to; correct the bootstrap addresses or their DNS");
+            unreachable(format!("{address} is a broker of cluster {}, not of {ours}", view.cluster_id))
+        }
+        _ => Ok(view),
+    }
+}
+
+/// One look after the other at a cluster, by the same broker as long as it answers: another may lag behind it, and topics
+/// would come and go. One that hangs, or knows only old leaders, must not hide what the others know.
+#[derive(Default)]
+struct Watched {
+    known: Vec<Broker>,
+    /// Asked first.
+    first: Option<String>,
+}
+
+impl Watched {
+    async fn look(&mut self, admin: &Admin) -> Result<ClusterView, AdminError> {
+        let mut addresses: Vec<String> = self.known.iter().map(Broker::address).collect();
+        if let Some(at) = addresses.iter().position(|a| Some(a) == self.first.as_ref()) {
+            addresses.rotate_left(at);
+        }
+        addresses.extend(admin.bootstrap());
+        let mut seen = HashSet::new();
+        addresses.retain(|a| seen.insert(a.clone()));
+        let mut hung = 0;
+        let mut last = AdminError::Unreachable { side: admin.side, reason: "no address is known".to_owned() };
+        for address in addresses {
+            // A cluster that is slow has all its time.
+            let asked = if hung < MOST_HUNG {
+                timeout(HANGS, look_at(admin, &address)).await
+            } else {
+                Ok(look_at(admin, &address).await)
+            };
+            match asked {
+                Ok(Err(unreachable @ AdminError::Unreachable { .. })) => last = unreachable,
+                Ok(Ok(view)) => {
+                    self.first = Some(address);
+                    return Ok(view);
+                }
+                Ok(refused) => return refused,
+                Err(_) => {
+                    hung += 1;
+                    admin.hang_up(&address);
+                    let reason = format!("{address}: no answer in {} s", HANGS.as_secs());
+                    last = AdminError::Unreachable { side: admin.side, reason };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// What the one that is asked first knows is old, and it does not learn better.
+    fn turn_away(&mut self) {
+        let next = self.known.iter().map(Broker::address).skip_while(|a| Some(a) != self.first.as_ref()).nth(1);
+        self.first = next.or_else(|| self.known.first().map(Broker::address));
     }
 }
 
@@ -112,7 +196,7 @@ pub struct BrokerConfig {
     pub commit_metadata: Option<usize>,
 }
 
-/// Asked of one broker. `None`: it does not say.
+/// Asked of one broker. `None`: no answer; one that may not say it has none of its own.
 pub async fn broker_config(admin: &Admin, view: &ClusterView) -> Option<BrokerConfig> {
     let (node, broker) = view.brokers.iter().next()?;
     let keys = [AUTO_CREATE, METADATA_MAX].map(StrBytes::from_static_str);
@@ -120,43 +204,45 @@ pub async fn broker_config(admin: &Admin, view: &ClusterView) -> Option<BrokerCo
         .with_resource_type(BROKER)
         .with_resource_name(StrBytes::from_string(node.to_string()))
         .with_configuration_keys(Some(keys.to_vec()));
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-    let answer = admin.ask(&broker.address(), &RequestKind::DescribeConfigs(request)).await.ok()?;
-    let ResponseKind::DescribeConfigs(answer) = answer else { return None };
+    let request = RequestKind::DescribeConfigs(DescribeConfigsRequest::default().with_resources(vec![resource]));
+    let asked = timeout(SOON, admin.ask(&broker.address(), &request)).await;
+    let Ok(Ok(ResponseKind::DescribeConfigs(answer))) = asked else { return None };
     let configs: Vec<_> =
         answer.results.into_iter().filter(|r| r.error_code == code::NONE).flat_map(|r| r.configs).collect();
-    let found = |name: &str| configs.iter().find(|c| c.name.as_str() == name);
-    let creates_topics = found(AUTO_CREATE)?.value.as_ref().is_none_or(|v| v.as_str() == "true");
-    let commit_metadata = found(METADATA_MAX).and_then(|c| c.value.as_ref()?.parse().ok());
-    Some(BrokerConfig { creates_topics, commit_metadata })
+    let value = |name: &str| configs.iter().find(|c| c.name.as_str() == name).map(|c| c.value.as_ref());
+    Some(BrokerConfig {
+        creates_topics: value(AUTO_CREATE).is_some_and(|v| v.is_none_or(|v| v.as_str() == "true")),
+        commit_metadata: value(METADATA_MAX).flatten().and_then(|v| v.parse().ok()),
+    })
 }
 
-/// Looks for ever; `publish` hears of every look, `wake` asks for one before its time, `sought` are topics that somebody
-/// asks for and the last look did not have.
-pub async fn watch<F, P>(
-    admin: Rc<Admin>,
-    every: Duration,
-    wake: impl Fn() -> F,
-    sought: impl Fn() -> Vec<TopicName>,
-    publish: P,
-) where
+/// What a look is asked for with.
+pub struct Wanted<W, S, O> {
+    /// Asks for one before its time.
+    pub wake: W,
+    /// Topics that somebody asks for and the last look did not have.
+    pub sought: S,
+    /// Whether a broker has said since the last time that it does not lead what that look says it leads.
+    pub leaders_are_old: O,
+}
+
+/// Looks for ever; `publish` hears of every look.
+pub async fn watch<F, P, W, S, O>(admin: Rc<Admin>, every: Duration, wanted: Wanted<W, S, O>, publish: P)
+where
     F: Future<Output = ()>,
     P: Fn(Result<ClusterView, AdminError>) -> Vec<Broker>,
+    W: Fn() -> F,
+    S: Fn() -> Vec<TopicName>,
+    O: Fn() -> bool,
 {
-    let mut known: Vec<Broker> = Vec::new();
+    let mut watched = Watched::default();
     let mut memory = Memory::default();
     let mut configs = HashMap::new();
     loop {
-        // The same broker as long as it answers: another may lag behind it, and topics would come and go. One that hangs
-        // must not hide what the others know; a cluster that is slow has all its time.
-        let mut seen = match timeout(HANGS, look(&admin, &known)).await {
-            Ok(seen) => seen,
-            Err(_) => {
-                admin.avoid_preferred();
-                look(&admin, &known).await
-            }
-        };
+        let (began, leaders_are_old) = (Instant::now(), (wanted.leaders_are_old)());
+        let mut seen = watched.look(&admin).await;
         if let Ok(view) = &mut seen {
+            view.began = Some(began);
             // Asked once per cluster: a broker's default does not change while it runs.
             if !configs.contains_key(&view.cluster_id)
                 && let Some(answer) = broker_config(&admin, view).await
@@ -166,16 +252,19 @@ pub async fn watch<F, P>(
             let config = configs.get(&view.cluster_id).copied().unwrap_or_default();
             view.creates_topics = config.creates_topics;
             view.commit_metadata = config.commit_metadata;
-            let elsewhere = look_elsewhere(&admin, view, sought()).await;
+            let elsewhere = look_elsewhere(&admin, view, (wanted.sought)()).await;
+            if leaders_are_old && !memory.is_news(view) {
+                watched.turn_away();
+            }
             memory.complete(view, elsewhere, Instant::now());
         }
         let failed = seen.is_err();
         if failed {
             admin.forget_versions();
         }
-        known = publish(seen);
+        watched.known = publish(seen);
         let pause = if failed { AGAIN } else { every };
         tokio::time::sleep(SPREAD).await;
-        drop(timeout(pause, wake()).await);
+        drop(timeout(pause, (wanted.wake)()).await);
     }
 }

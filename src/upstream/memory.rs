@@ -23,6 +23,12 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Whether this look has a leader that the one before did not have.
+    pub fn is_news(&self, view: &ClusterView) -> bool {
+        let known = |name: &TopicName| self.topics.get(name).map(|t| &t.partitions);
+        view.topics.iter().any(|(name, topic)| known(name).is_none_or(|before| *before != topic.partitions))
+    }
+
     /// Adds to a look what others knew: `elsewhere` is what they say now, the rest what they said before. What the same
     /// broker does not show any more is gone.
     pub fn complete(&mut self, view: &mut ClusterView, elsewhere: Vec<(TopicName, Arc<TopicView>)>, now: Instant) {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::ids::{NodeId, Side, TopicName};
@@ -27,6 +28,8 @@ pub struct ClusterView {
     pub hidden: HashSet<Uuid>,
     /// Grows by one with every refresh of this side.
     pub generation: u64,
+    /// When the look at it began: what came to be before then is in it.
+    pub began: Option<Instant>,
     /// False while the last refresh failed: what is here is old.
     pub reachable: bool,
     /// Its brokers create topics that clients ask for.

@@ -514,7 +514,11 @@ fn holes_are_passed_and_the_first_segment_is_the_broker_s_to_judge() {
     assert_eq!(resume(4, [11, 5]), map.locate(v(4)));
     assert_eq!(resume(10, [0, 7]), map.locate(v(12)));
     assert_eq!(resume(10, [0, 8]), map.locate(v(13)), "nothing left of this segment");
-    assert_eq!(resume(11, [14, 9]), map.locate(v(11)), "nothing is left before the last one: below the virtual log start");
+    assert_eq!(
+        resume(11, [14, 9]),
+        map.locate(v(11)),
+        "nothing is left before the last one: below the virtual log start"
+    );
     assert_eq!(resume(12, [0, 7]), map.locate(v(12)));
 }
 

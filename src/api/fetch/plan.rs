@@ -79,7 +79,9 @@ impl Gather {
         let spread = i32::try_from(brokers.len().max(1)).unwrap_or(i32::MAX);
         let room = i32::try_from(lanes.room()).unwrap_or(i32::MAX) / spread;
         // What is beyond the client's limit is parked, so each broker may be asked for more than its share of it.
-        let share = (self.request.max_bytes / spread).max(room.min(self.request.max_bytes)).clamp(1, LARGEST.max(self.request.min_bytes));
+        let share = (self.request.max_bytes / spread)
+            .max(room.min(self.request.max_bytes))
+            .clamp(1, LARGEST.max(self.request.min_bytes));
         let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
             true => SHORT_POLL,
             // A broker that comes back with less than the client wants would be asked no more.

@@ -166,8 +166,9 @@ impl World {
     /// The side was looked at, and nothing has changed.
     pub fn pass_generation(&self, side: Side) {
         let mut topology = Topology::clone(&self.shared.topology.load());
-        let mut view = cluster_view(side);
+        let mut view = ClusterView::clone(topology.side(side).expect("both are there"));
         view.generation += 1;
+        view.began = Some(self.now);
         topology.sides[side.index()] = Some(Arc::new(view));
         self.shared.topology.store(Arc::new(topology));
     }
@@ -302,6 +303,7 @@ fn cluster_view(side: Side) -> ClusterView {
     };
     let topics = HashMap::from([("orders".into(), topic(11, 3)), ("plain".into(), topic(12, 2))]);
     ClusterView {
+        began: None,
         told_by: String::new(),
         cluster_id: format!("{side}-cluster"),
         controller: base + 1,
