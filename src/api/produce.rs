@@ -67,6 +67,7 @@ pub enum Plan {
         parts: Vec<Part>,
         local: Vec<Local>,
         unchanged: bool,
+        refused: Refusals,
     },
     /// Some partition is held: the whole request waits.
     Held,
@@ -84,12 +85,13 @@ pub enum Plan {
     },
 }
 
-/// How long a produce request can be held: the budget, or a third of what its client waits.
-pub fn patience(request: &ProduceRequest, budget: Duration) -> Duration {
+/// How long a produce request can be held: the budget, or a third of what its client still waits.
+pub fn patience(request: &ProduceRequest, waited: Duration, budget: Duration) -> Duration {
     if request.acks != ALL {
         return budget;
     }
-    let third = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0)) / 3;
+    let patience = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let third = patience.saturating_sub(waited) / 3;
     third.max(SHORTEST_HOLD).min(budget)
 }
 
@@ -123,16 +125,25 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, 
             }
         }
     }
-    // Not before it is known that the request goes: a plan that is given up asks the gate again.
-    for by_gate in refused {
-        let Refused { live, key, stamp, error } = *by_gate;
-        live.gate().refused(stamp.pid);
-        if is_retriable(error) {
-            order.borrow_mut().refused(&key, &stamp, error);
+    unchanged &= local.is_empty() && parts.windows(2).all(|w| (w[0].side, w[0].node) == (w[1].side, w[1].node));
+    Plan::Send { parts, local, unchanged, refused: Refusals(refused) }
+}
+
+/// What gates have refused of a request.
+#[derive(Debug)]
+pub struct Refusals(Vec<Box<Refused>>);
+
+impl Refusals {
+    /// Once it is known that the request goes: a plan that is given up asks the gates again.
+    pub fn tell(self, order: &RefCell<Order>) {
+        for by_gate in self.0 {
+            let Refused { live, key, stamp, error } = *by_gate;
+            live.gate().refused(stamp.pid);
+            if is_retriable(error) {
+                order.borrow_mut().refused(&key, &stamp, error);
+            }
         }
     }
-    unchanged &= local.is_empty() && parts.windows(2).all(|w| (w[0].side, w[0].node) == (w[1].side, w[1].node));
-    Plan::Send { parts, local, unchanged }
 }
 
 fn unknown_topic(version: i16) -> i16 {
@@ -155,6 +166,7 @@ enum Placed {
 }
 
 /// By the gate.
+#[derive(Debug)]
 struct Refused {
     live: Arc<Live>,
     key: order::Key,

@@ -130,6 +130,7 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
     let mut frames = FrameReader::new(read, frame_limit);
     let mut routes = session.shared.routes_changed.subscribe();
     let mut gates = session.shared.gates_changed.subscribe();
+    let mut topology = session.shared.topology_changed.subscribe();
     let mut line = Pipeline {
         session: session.clone(),
         held: held.clone(),
@@ -167,6 +168,8 @@ pub async fn serve(stream: TcpStream, session: Rc<Session>) -> End {
             () = changed(&mut routes, &mut gates), if line.held_since.is_some() => {}
             () = tokio::time::sleep_until(impatient_at), if line.gated_since.is_some() && looked < impatient_at => {}
             () = at(line.throttled_until) => line.throttled_until = None,
+            // Another broker may lead it by now.
+            _ = topology.changed(), if line.throttled_until.is_some() => {}
             read = frames.step(), if reads => {
                 held.half_read(frames.unfinished());
                 let end = match read {
@@ -362,7 +365,9 @@ impl Pipeline {
                 if !self.told {
                     self.told = true;
                     let now = Instant::now();
-                    let budget = crate::api::produce::patience(request, shared.config.seal.hold_budget);
+                    // Its client has waited for a while already, if a broker's throttle or a gate kept it.
+                    let waited = arrived.since.elapsed();
+                    let budget = crate::api::produce::patience(request, waited, shared.config.seal.hold_budget);
                     let client_id = head.client_id.as_ref().map_or("", |id| id.as_str());
                     let client = format!("{client_id} at {}", self.session.peer);
                     // Nobody listens while no seal runs: then the hold is about to end anyway.
@@ -373,11 +378,12 @@ impl Pipeline {
             Dispatched::Gated => {
                 self.waits();
                 self.gated_since.get_or_insert_with(Instant::now);
-                self.throttled_until = None;
+                (self.told, self.throttled_until) = (false, None);
                 Ok(None)
             }
             Dispatched::Throttled(until) => {
                 self.waits();
+                self.told = false;
                 (self.gated_since, self.throttled_until) = (None, Some(until));
                 Ok(None)
             }

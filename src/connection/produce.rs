@@ -67,8 +67,8 @@ pub fn dispatch(
         tracing::warn!(transactional_id = %id.as_str(), "produce refused: transactions are not supported yet");
         return Dispatched::Sent(Sent::refused(head, request, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     }
-    let (parts, local, unchanged) = match produce::plan(&cx, request, &session.order, impatient) {
-        Plan::Send { parts, local, unchanged } => (parts, local, unchanged),
+    let (parts, local, unchanged, refused) = match produce::plan(&cx, request, &session.order, impatient) {
+        Plan::Send { parts, local, unchanged, refused } => (parts, local, unchanged, refused),
         Plan::Held => return Dispatched::Held,
         Plan::Gated => return Dispatched::Gated,
         Plan::Ask { side, node, topic, index, seals, pid, live } => {
@@ -80,6 +80,7 @@ pub fn dispatch(
     if let Some(until) = session.throttled_until(parts.iter().map(|p| (p.side, p.node))) {
         return Dispatched::Throttled(until);
     }
+    refused.tell(&session.order);
     for part in &parts {
         if let Some((key, stamp, at)) = part.order() {
             session.order.borrow_mut().forwarded(&key, &stamp, at);
@@ -283,10 +284,11 @@ impl Completion for Outcomes {
                 self.shared.refresh(side);
             }
         }
-        if matches!(decoded, Err(Lost::Unknown(_)))
-            && let Some(session) = session
-        {
-            session.break_off();
+        if let (Err(lost), Some(session)) = (&decoded, session) {
+            self.parts.iter().for_each(|part| session.no_longer_throttled(part.side, part.node));
+            if matches!(lost, Lost::Unknown(_)) {
+                session.break_off();
+            }
         }
         if stir {
             self.shared.stir_gates();
@@ -303,7 +305,7 @@ impl Outcomes {
             return (Outcome::Appended(produce::appended_at(&translated)), Fate::Settled);
         }
         if is_stale_topology(answer.error_code) {
-            self.shared.refresh(part.side);
+            self.shared.leaders_are_old(part.side);
         }
         match answer.error_code {
             // The leader has appended it; what is missing is its replicas.

@@ -114,6 +114,11 @@ impl Session {
         }
     }
 
+    /// Its connection is gone, and a new one is read.
+    pub fn no_longer_throttled(&self, side: Side, node: NodeId) {
+        self.throttled.borrow_mut().remove(&(side, node));
+    }
+
     /// Until when these brokers read no produce, if any of them does not now.
     pub fn throttled_until(&self, brokers: impl Iterator<Item = (Side, NodeId)>) -> Option<Instant> {
         let mut throttled = self.throttled.borrow_mut();
