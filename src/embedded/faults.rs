@@ -55,12 +55,16 @@ struct Gate {
     open: watch::Sender<bool>,
 }
 
+/// By topic and partition: the leader's node id, and its epoch.
+pub type Leaders = HashMap<(String, i32), (i32, i32)>;
+
 #[derive(Default)]
 struct Inner {
     rules: Vec<Rule>,
     gates: Vec<Arc<Gate>>,
     denied: HashSet<(String, i32)>,
     unknown: HashSet<(usize, String)>,
+    old_leaders: HashMap<usize, Leaders>,
     throttle_ms: i32,
     seen: HashMap<(i16, usize), usize>,
     produced: VecDeque<Produced>,
@@ -166,6 +170,14 @@ impl Faults {
         } else {
             inner.unknown.remove(&key)
         };
+    }
+
+    /// A node that hears of no election any more: these leaders are all that its metadata names.
+    pub fn set_old_leaders(&self, node: usize, leaders: Leaders) {
+        self.lock().old_leaders.insert(node, leaders);
+    }
+    pub(super) fn old_leaders(&self, node: usize) -> Option<Leaders> {
+        self.lock().old_leaders.get(&node).cloned()
     }
 
     /// Requests of `api` that came to any node.

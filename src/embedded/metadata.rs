@@ -128,6 +128,16 @@ pub fn metadata(call: &Call, request: MetadataRequest) -> MetadataResponse {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
+    if let Some(old) = call.shared.faults.old_leaders(call.node) {
+        for topic in &mut response.topics {
+            let Some(name) = topic.name.as_ref().map(|n| n.0.to_string()) else { continue };
+            for partition in &mut topic.partitions {
+                if let Some((leader, epoch)) = old.get(&(name.clone(), partition.partition_index)) {
+                    (partition.leader_id, partition.leader_epoch) = (BrokerId(*leader), *epoch);
+                }
+            }
+        }
+    }
     response.brokers = state.nodes.iter().filter(|n| n.alive).map(broker).collect();
     response.controller_id = controller(&state).into();
     if call.version >= 2 {

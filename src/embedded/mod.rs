@@ -301,6 +301,18 @@ impl Cluster {
             p.log.wake();
         });
     }
+    /// From now on a node hears of no election any more.
+    pub fn cut_off_from_controllers(&self, node: usize) {
+        let state = self.shared.lock();
+        let mut leaders = faults::Leaders::new();
+        for (name, topic) in &state.topics {
+            for (index, partition) in (0..).zip(&topic.partitions) {
+                let leader = partition.leader.map_or(-1, |n| state.nodes[n].id);
+                leaders.insert((name.clone(), index), (leader, partition.epoch));
+            }
+        }
+        self.faults().set_old_leaders(node, leaders);
+    }
     /// A new epoch under another node.
     pub fn move_leader(&self, topic: &str, partition: i32, node: usize) {
         self.shared.lock().move_leader(topic, partition, node);

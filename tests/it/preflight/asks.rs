@@ -7,7 +7,7 @@ use kafka_cutover::embedded::{Cluster, ClusterSpec, batch as embedded_batch};
 use kafka_cutover::error::code;
 use kafka_cutover::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, Side, TopicName, TopicPartition};
 use kafka_cutover::migration::record::{self, Producer, Record};
-use kafka_cutover::upstream::admin::AdminError;
+use kafka_cutover::upstream::admin::{Admin, AdminError};
 use kafka_cutover::upstream::{ask, discovery};
 use kafka_cutover::wire::batches;
 
@@ -200,4 +200,22 @@ fn a_broken_batch_is_an_error_and_nothing_worse() {
     for len in 0..whole.len() {
         assert!(record::records(whole.slice(..len)).is_err(), "{len} bytes");
     }
+}
+
+#[test]
+fn another_cluster_behind_an_address_is_not_listened_to() {
+    let [ours, theirs] = [cluster(1, &[]), cluster(1, &[])];
+    local(async || {
+        let addresses = [theirs.bootstrap(), ours.bootstrap()].concat();
+        let admin = Admin::new(Side::Source, addresses.clone(), 64 << 20);
+        assert_eq!(discovery::look(&admin, &[]).await.unwrap().cluster_id, theirs.cluster_id(), "nobody knows better");
+        admin.expect(Some(ours.cluster_id().to_owned()));
+        let view = discovery::look(&admin, &[]).await.unwrap();
+        assert_eq!((view.cluster_id.as_str(), &view.told_by), (ours.cluster_id(), &ours.bootstrap()[0]));
+        ours.stop_node(0);
+        let away = discovery::look(&admin, &[]).await;
+        assert!(matches!(away, Err(AdminError::Unreachable { .. })), "{away:?}");
+        let lost = discovery::look_in_order(&admin, &theirs.bootstrap()).await.unwrap_err().to_string();
+        assert!(lost.contains(theirs.cluster_id()) && lost.contains(ours.cluster_id()), "{lost}");
+    });
 }

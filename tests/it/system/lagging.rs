@@ -52,3 +52,24 @@ async fn a_topic_does_not_go_away_with_the_broker_that_told_of_it() {
     assert_eq!(listed(&mut raw).await, ["moved"]);
     assert_eq!(described(&mut raw, "moved").await, (0, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_knows_only_old_leaders_is_left() {
+    let mut world = World::of_nodes(3, 1, |_| {});
+    world.start().unwrap();
+    let mut raw = world.client().await;
+    assert_eq!(raw.produce("moved", 0, encode(ONE)).await, (0, 0));
+    // The proxy asks the first: it names itself, and answers that it is not the leader.
+    assert_eq!(world.source.leader("moved", 0).map(|(node, _)| node), Some(0));
+    world.source.cut_off_from_controllers(0);
+    world.source.move_leader("moved", 0, 1);
+    let stored = async {
+        loop {
+            match raw.produce("moved", 0, encode(ONE)).await {
+                (0, offset) => break offset,
+                (error, _) => assert_eq!(error, 6, "the client comes back"),
+            }
+        }
+    };
+    assert_eq!(soon("the new leader is found", stored).await, 1);
+}
