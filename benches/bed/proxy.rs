@@ -1,4 +1,5 @@
 //! The proxy as users run it: the built binary as a process of its own, and the operator's commands to it.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -66,7 +67,6 @@ impl Proxy {
         Ok(Self { child, address, socket, _state: state })
     }
 
-    #[allow(dead_code, reason = "only one of the two benches meters it")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -119,7 +119,7 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, 
                 Placed::Answer(answer) => local.push(Local { at, answer }),
                 Placed::Refused(by_gate) => {
                     local.push(refuse(by_gate.error));
-                    refused.push(by_gate);
+                    refused.push(*by_gate);
                 }
                 Placed::Wait(plan) => return *plan,
             }
@@ -131,13 +131,13 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, 
 
 /// What gates have refused of a request.
 #[derive(Debug)]
-pub struct Refusals(Vec<Box<Refused>>);
+pub struct Refusals(Vec<Refused>);
 
 impl Refusals {
     /// Once it is known that the request goes: a plan that is given up asks the gates again.
     pub fn tell(self, order: &RefCell<Order>) {
         for by_gate in self.0 {
-            let Refused { live, key, stamp, error } = *by_gate;
+            let Refused { live, key, stamp, error } = by_gate;
             live.gate().refused(stamp.pid);
             if is_retriable(error) {
                 order.borrow_mut().refused(&key, &stamp, error);
