@@ -31,6 +31,11 @@ pub fn base64(id: Uuid) -> String {
 pub fn api_versions(call: &Call) -> ApiVersionsResponse {
     let (spec, version) = (&call.shared.spec, call.version);
     let mut keys = spoken(spec);
+    keys.extend(
+        spec.listed_only.iter().map(|&(key, low, high)| {
+            ApiVersion::default().with_api_key(key).with_min_version(low).with_max_version(high)
+        }),
+    );
     for key in &mut keys {
         if let Some(&(low, high)) = spec.node_api_limits.get(&(call.node, key.api_key)) {
             (key.min_version, key.max_version) = (key.min_version.max(low), key.max_version.min(high));
@@ -47,12 +52,13 @@ pub fn api_versions(call: &Call) -> ApiVersionsResponse {
                 SupportedFeatureKey::default().with_name(name.into()).with_min_version(min).with_max_version(max)
             })
             .collect();
-        response.finalized_features = vec![
+        let finalized = FEATURES.iter().take(1).chain(&spec.features).map(|&(name, level)| {
             FinalizedFeatureKey::default()
-                .with_name("metadata.version".into())
-                .with_min_version_level(FEATURES[0].1)
-                .with_max_version_level(FEATURES[0].1),
-        ];
+                .with_name(name.into())
+                .with_min_version_level(level)
+                .with_max_version_level(level)
+        });
+        response.finalized_features = finalized.collect();
     }
     response
 }

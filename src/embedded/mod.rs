@@ -71,6 +71,11 @@ pub struct ClusterSpec {
     pub api_limits: HashMap<i16, (i16, i16)>,
     /// The same of single nodes, in the middle of a rolling upgrade: only what ApiVersions says.
     pub node_api_limits: HashMap<(usize, i16), (i16, i16)>,
+    /// What ApiVersions lists besides, without serving it: `(key, lowest, highest)`. As brokers do with an API whose
+    /// feature is off.
+    pub listed_only: Vec<(i16, i16, i16)>,
+    /// Levels of finalized features, besides `metadata.version`.
+    pub features: Vec<(&'static str, i16)>,
     /// What all nodes are set to besides, as DescribeConfigs shows it.
     pub broker_configs: Vec<(&'static str, String)>,
     /// An unknown idempotent producer must begin at sequence 0. Real brokers do not ask that.
@@ -93,6 +98,8 @@ impl Default for ClusterSpec {
             default_replication: 3,
             api_limits: HashMap::new(),
             node_api_limits: HashMap::new(),
+            listed_only: Vec::new(),
+            features: Vec::new(),
             broker_configs: Vec::new(),
             strict_first_sequence: false,
             group_min_session_timeout_ms: 6_000,

@@ -20,6 +20,7 @@ use crate::store::{ApiVersions, Event, Identity, State, Store};
 use crate::upstream::admin::Admin;
 use crate::upstream::topology::PartitionView;
 use crate::upstream::{ClusterView, TopicView, discovery};
+use crate::virtual_cluster::versions::served_at_least;
 use crate::virtual_cluster::{Range, Versions, VirtualCluster};
 
 const AGAIN: Duration = Duration::from_millis(500);
@@ -160,7 +161,7 @@ async fn spoken_by_all(admin: &Admin, view: Option<&ClusterView>) -> HashMap<i16
                 "a broker did not say which versions it speaks: what the others speak is offered to clients"),
         }
     }
-    all.unwrap_or_else(|| admin.versions())
+    all.unwrap_or_else(|| served_at_least(admin.versions()))
 }
 
 fn believed(state: &State) -> anyhow::Result<VirtualCluster> {

@@ -15,9 +15,9 @@ use crate::store::identity::MarkerSeen;
 use crate::upstream::admin::{Admin, AdminError, which_versions};
 use crate::upstream::topology::{Broker, ClusterView};
 use crate::upstream::{ask, discovery};
-use crate::virtual_cluster::versions::Range;
+use crate::virtual_cluster::versions::{self, Range};
 
-/// What one broker speaks, by API key.
+/// What one broker serves, by API key.
 pub type Spoken = HashMap<i16, Range>;
 
 /// Both clusters, and the migrations' topics on them.
@@ -196,12 +196,7 @@ async fn side_facts(admin: &Admin) -> SideFacts {
 pub async fn broker_versions(admin: &Admin, broker: &Broker) -> Result<Spoken, AdminError> {
     let request = which_versions();
     match admin.ask(&broker.address(), &request).await? {
-        ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => {
-            let range = |k: &kafka_protocol::messages::api_versions_response::ApiVersion| {
-                (k.api_key, Range { min: k.min_version, max: k.max_version })
-            };
-            Ok(answer.api_keys.iter().map(range).collect())
-        }
+        ResponseKind::ApiVersions(answer) if answer.error_code == code::NONE => Ok(versions::served(&answer)),
         ResponseKind::ApiVersions(answer) => {
             Err(AdminError::Refused { side: admin.side, what: "ApiVersions".to_owned(), code: answer.error_code })
         }

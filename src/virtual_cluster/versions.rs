@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use kafka_protocol::messages::{ApiKey, RequestKind};
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, RequestKind};
 use serde::{Deserialize, Serialize};
 
 use crate::api;
@@ -54,6 +54,31 @@ impl Versions {
     pub fn max(&self, key: ApiKey) -> i16 {
         self.ranges.get(&(key as i16)).map_or(0, |r| r.max)
     }
+}
+
+/// APIs that brokers list whether or not the feature behind them is on, with the level from which on they serve them: 3.9
+/// lists the heartbeat of KIP-848 and then answers UNSUPPORTED_VERSION, which is fatal to a client (PROTOCOL.md rule 32).
+const BEHIND_A_FEATURE: [(ApiKey, &str, i16); 2] =
+    [(ApiKey::ConsumerGroupHeartbeat, "group.version", 1), (ApiKey::ConsumerGroupDescribe, "group.version", 1)];
+
+/// What a broker serves, by its own answer in v3 or newer.
+pub fn served(answer: &ApiVersionsResponse) -> HashMap<i16, Range> {
+    let listed = answer.api_keys.iter().map(|k| (k.api_key, Range { min: k.min_version, max: k.max_version }));
+    // What is finalized is not set back while a cluster lives, but by hand: what is journalled of it stays true.
+    let level = |name: &str| answer.finalized_features.iter().find(|f| f.name.as_str() == name);
+    let mut served: HashMap<i16, Range> = listed.collect();
+    for (key, feature, least) in BEHIND_A_FEATURE {
+        if level(feature).is_none_or(|f| f.max_version_level < least) {
+            served.remove(&(key as i16));
+        }
+    }
+    served
+}
+
+/// The same of a broker that has told no more than its ranges (v0).
+pub fn served_at_least(mut listed: HashMap<i16, Range>) -> HashMap<i16, Range> {
+    listed.retain(|key, _| BEHIND_A_FEATURE.iter().all(|(behind, ..)| *behind as i16 != *key));
+    listed
 }
 
 /// What `kafka-protocol` really encodes and decodes, request and answer, where `ApiKey::valid_versions` overstates it

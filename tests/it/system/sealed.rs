@@ -133,6 +133,27 @@ async fn clients_are_offered_what_every_broker_speaks() {
     assert_eq!(fetch, Some((4, 11)));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_the_new_protocol_are_offered_where_both_sides_have_them_on() {
+    let listed_only = vec![(ApiKey::ConsumerGroupHeartbeat as i16, 0, 1), (ApiKey::ConsumerGroupDescribe as i16, 0, 1)];
+    let on = || vec![("group.version", 1)];
+    let cases = [(vec![], on(), 0), (on(), vec![("group.version", 0)], 0), (on(), on(), 2)];
+    for (source, target, offered) in cases {
+        let mut world = World::stopped(1, |_| {});
+        let cluster = |features| {
+            let listed_only = listed_only.clone();
+            Cluster::start(ClusterSpec { listed_only, features, ..ClusterSpec::default() }).unwrap()
+        };
+        (world.source, world.target) = (cluster(source), cluster(target));
+        let at = |c: &Cluster| At::at(c.bootstrap().iter().map(|a| a.parse::<Address>().unwrap()));
+        (world.config.source, world.config.target) = (at(&world.source), at(&world.target));
+        world.start().unwrap();
+        let keys = world.client().await.ask(&ApiVersionsRequest::default(), 3).await.api_keys;
+        let of_groups = keys.iter().filter(|k| listed_only.iter().any(|l| l.0 == k.api_key));
+        assert_eq!(of_groups.count(), offered);
+    }
+}
+
 #[test]
 fn a_start_that_waits_for_a_cluster_ends_at_the_first_signal() {
     let world = World::stopped(1, |_| {});
