@@ -12,8 +12,8 @@ use crate::ids::{NodeId, Side};
 use crate::store::identity::is_marker_topic;
 
 pub(super) const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
+pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
 /// A broker that is gone is asked once; then another.
 const ATTEMPTS: usize = 2;
 

@@ -26,6 +26,7 @@ pub mod fetch;
 pub mod find_coordinator;
 pub mod groups;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod log_dirs;
 pub mod metadata;
@@ -98,6 +99,7 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::ListTransactions, "ListTransactions", 0, 2),
     entry(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1),
     entry(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1),
+    entry(ApiKey::ListConfigResources, "ListConfigResources", 0, 1),
     entry(ApiKey::DeleteGroups, "DeleteGroups", 0, 2),
     entry(ApiKey::DescribeClientQuotas, "DescribeClientQuotas", 0, 1),
     entry(ApiKey::AlterClientQuotas, "AlterClientQuotas", 0, 1),
@@ -255,6 +257,9 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::AlterClientQuotas(r) => Box::new(security::Both::new(security::AlterClientQuotas(r))),
         RequestKind::AlterUserScramCredentials(r) => {
             Box::new(security::Both::new(security::AlterUserScramCredentials::new(r)))
+        }
+        RequestKind::ListConfigResources(r) => {
+            Box::new(list_config_resources::ListConfigResources::new(cx.version, &r))
         }
         RequestKind::DescribeConfigs(r) => Box::new(configs::DescribeConfigs::new(r)),
         _ => return None,

@@ -17,7 +17,6 @@ const TOKENS: &str = "a delegation token is good on the cluster that issued it, 
 const SHARE: &str = "share groups have no place on the target to move to yet";
 const STREAMS: &str = "the codec does not have the groups of Kafka Streams (KIP-1071)";
 const TELEMETRY: &str = "each cluster would give clients an instance id of its own (KIP-714)";
-const LATER: &str = "not built yet";
 
 const fn not(key: i16, name: &'static str, why: &'static str) -> NotOffered {
     NotOffered { key, name, why }
@@ -46,7 +45,6 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(64, "UnregisterBroker", BROKERS),
     not(71, "GetTelemetrySubscriptions", TELEMETRY),
     not(72, "PushTelemetry", TELEMETRY),
-    not(74, "ListConfigResources", LATER),
     not(75, "DescribeTopicPartitions", "clients ask by Metadata in its place"),
     not(76, "ShareGroupHeartbeat", SHARE),
     not(77, "ShareGroupDescribe", SHARE),

@@ -136,6 +136,7 @@ pub fn key_of(request: &RequestKind) -> (i16, &'static str) {
         RequestKind::ListTransactions(_) => ApiKey::ListTransactions,
         RequestKind::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
         RequestKind::ConsumerGroupDescribe(_) => ApiKey::ConsumerGroupDescribe,
+        RequestKind::ListConfigResources(_) => ApiKey::ListConfigResources,
         _ => return (-1, "an API of which we ask nothing"),
     };
     (key as i16, name(key))

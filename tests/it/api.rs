@@ -8,6 +8,7 @@ mod delete_records;
 mod consumer_groups;
 mod describe_producers;
 mod groups;
+mod list_config_resources;
 mod list_offsets;
 mod log_dirs;
 mod metadata;

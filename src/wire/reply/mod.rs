@@ -10,8 +10,8 @@ mod topics;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
     ApiVersionsResponse, DescribeClusterResponse, DescribeTransactionsResponse, InitProducerIdResponse,
-    ListPartitionReassignmentsResponse, ListTransactionsResponse, RequestKind, ResponseKind, SaslAuthenticateResponse,
-    SaslHandshakeResponse, describe_transactions_response::TransactionState,
+    ListConfigResourcesResponse, ListPartitionReassignmentsResponse, ListTransactionsResponse, RequestKind,
+    ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse, describe_transactions_response::TransactionState,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -121,6 +121,9 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
         }
         RequestKind::ConsumerGroupDescribe(request) => {
             ResponseKind::ConsumerGroupDescribe(groups::consumer_group_describe(request, &why))
+        }
+        RequestKind::ListConfigResources(_) => {
+            ResponseKind::ListConfigResources(ListConfigResourcesResponse::default().with_error_code(error))
         }
         RequestKind::DescribeTopicPartitions(request) => {
             ResponseKind::DescribeTopicPartitions(topics::describe_topic_partitions(request, &why))

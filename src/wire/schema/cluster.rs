@@ -1,6 +1,8 @@
 //! Schemas of the cluster, its producers and transactions.
 
-use super::field::{Api, INT32, INT64, Message, STRING, array, boolean, int8, int16, int32, int64, items, string};
+use super::field::{
+    Api, INT8, INT32, INT64, Message, STRING, array, boolean, int8, int16, int32, int64, items, string,
+};
 
 pub(super) const INIT_PRODUCER_ID: Api = Api {
     key: 22,
@@ -152,6 +154,21 @@ pub(super) const LIST_TRANSACTIONS: Api = Api {
                 "transaction_states",
                 &[string("transactional_id"), int64("producer_id"), string("transaction_state")],
             ),
+        ],
+    },
+};
+
+pub(super) const LIST_CONFIG_RESOURCES: Api = Api {
+    key: 74,
+    name: "ListConfigResources",
+    request: Message { versions: (0, 1), flexible: 0, fields: &[items("resource_types", INT8).since(1)] },
+    response: Message {
+        versions: (0, 1),
+        flexible: 0,
+        fields: &[
+            int32("throttle_time_ms"),
+            int16("error_code"),
+            array("config_resources", &[string("resource_name"), int8("resource_type").since(1)]),
         ],
     },
 };

@@ -88,6 +88,7 @@ impl Field {
     }
 }
 
+pub(super) const INT8: Primitive = Primitive::Fixed(1);
 pub(super) const INT32: Primitive = Primitive::Fixed(4);
 pub(super) const INT64: Primitive = Primitive::Fixed(8);
 pub(super) const STRING: Primitive = Primitive::Text;

@@ -66,6 +66,7 @@ pub const APIS: &[&Api] = &[
     &cluster::LIST_TRANSACTIONS,
     &groups::CONSUMER_GROUP_HEARTBEAT,
     &groups::CONSUMER_GROUP_DESCRIBE,
+    &cluster::LIST_CONFIG_RESOURCES,
     &topics::DESCRIBE_TOPIC_PARTITIONS,
 ];
 
