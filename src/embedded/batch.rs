@@ -1,7 +1,7 @@
 //! The fixed part of a v2 record batch (KIP-98): what a broker reads of it, and the fields that it overwrites.
 //! Records stay closed, except those of uncompressed batches when somebody asks for an offset by timestamp.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub const HEADER: usize = 61;
 const CRC_AT: usize = 17;
@@ -97,6 +97,32 @@ pub fn stamp(batch: &mut [u8], attributes: i16, now_ms: i64) {
     batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
     let crc = crc_of(batch);
     batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// A control batch that ends a transaction: one record, its key the marker's version and type, its value the version and the
+/// coordinator's epoch (KIP-98).
+pub fn marker(producer: (i64, i16), commit: bool, now_ms: i64) -> Bytes {
+    let record = [&[0, 0, 0, 8, 0, 0, 0, u8::from(commit), 12][..], &[0; 6], &[0]].concat();
+    let mut batch = BytesMut::new();
+    batch.put_i64(0);
+    batch.put_i32((HEADER - 12 + 1 + record.len()) as i32);
+    batch.put_i32(-1);
+    batch.put_i8(2);
+    batch.put_u32(0);
+    batch.put_i16(TRANSACTIONAL | CONTROL);
+    batch.put_i32(0);
+    batch.put_i64(now_ms);
+    batch.put_i64(now_ms);
+    batch.put_i64(producer.0);
+    batch.put_i16(producer.1);
+    batch.put_i32(-1);
+    batch.put_i32(1);
+    // The length of a record, zigzag.
+    batch.put_u8((record.len() * 2) as u8);
+    batch.put_slice(&record);
+    let crc = crc_of(&batch);
+    batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
+    batch.freeze()
 }
 
 /// `(offset, timestamp)` of the first record that `wanted` takes; `None` too if the batch is compressed or garbled.

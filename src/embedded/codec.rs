@@ -31,6 +31,11 @@ pub const SPOKEN: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    // Of clients; the second protocol (KIP-890) is not spoken here.
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 4),
+    (ApiKey::EndTxn, 0, 4),
+    (ApiKey::TxnOffsetCommit, 0, 4),
     (ApiKey::DescribeAcls, 1, 3),
     (ApiKey::CreateAcls, 1, 3),
     (ApiKey::DeleteAcls, 1, 3),
@@ -91,6 +96,8 @@ macro_rules! answers {
 }
 
 answers!(
+    AddOffsetsToTxnResponse,
+    AddPartitionsToTxnResponse,
     AlterConfigsResponse,
     ApiVersionsResponse,
     CreatePartitionsResponse,
@@ -104,6 +111,7 @@ answers!(
     DescribeLogDirsResponse,
     DescribeProducersResponse,
     DescribeTransactionsResponse,
+    EndTxnResponse,
     FetchResponse,
     FindCoordinatorResponse,
     HeartbeatResponse,
@@ -121,6 +129,7 @@ answers!(
     OffsetForLeaderEpochResponse,
     ProduceResponse,
     SyncGroupResponse,
+    TxnOffsetCommitResponse,
 );
 
 pub fn request(spec: &ClusterSpec, mut frame: Bytes) -> Result<Incoming> {

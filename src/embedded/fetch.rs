@@ -56,15 +56,16 @@ pub async fn fetch(call: &Call<'_>, request: FetchRequest) -> Answer {
 fn read(call: &Call, request: &FetchRequest, will_wait: bool) -> Reading {
     let mut state = call.shared.lock();
     let mut budget = usize::try_from(request.max_bytes).unwrap_or(0).min(BROKER_MAX_BYTES);
+    let committed = request.isolation_level == 1;
     let mut reading = Reading { parts: Vec::new(), bytes: 0, urgent: false };
     for topic in &request.topics {
         let name = state.name_of(&topic.name, topic.id);
         for wanted in &topic.partitions {
             let read = match &name {
-                Some(name) => read_one(call, &mut state, name, wanted, budget, reading.bytes == 0),
+                Some(name) => read_one(call, &mut state, name, wanted, budget, (committed, reading.bytes == 0)),
                 None => Err(E::UnknownTopicId),
             };
-            let mut read = read.unwrap_or_else(|error| Read {
+            let read = read.unwrap_or_else(|error| Read {
                 part: PartitionFetched::empty(wanted.index, error.code()),
                 diverging: None,
             });
@@ -72,7 +73,6 @@ fn read(call: &Call, request: &FetchRequest, will_wait: bool) -> Reading {
             budget = budget.saturating_sub(size);
             reading.bytes += size;
             reading.urgent |= read.part.error_code != 0 || read.diverging.is_some();
-            read.part.aborted = (request.isolation_level == 1 && read.part.error_code == 0).then(Vec::new);
             reading.parts.push(read);
             if will_wait && let Some(found) = name.as_ref().and_then(|n| state.partition_mut(n, wanted.index)) {
                 found.log.wait(call.bell);
@@ -88,7 +88,7 @@ fn read_one(
     topic: &str,
     wanted: &FetchPartition,
     budget: usize,
-    at_least_one: bool,
+    (committed, at_least_one): (bool, bool),
 ) -> Result<Read, E> {
     let log = &state.led(call.node, topic, wanted.index, wanted.current_leader_epoch)?.log;
     let mut read = Read { part: PartitionFetched::empty(wanted.index, 0), diverging: None };
@@ -106,11 +106,13 @@ fn read_one(
     }
     let high_watermark = log.high_watermark();
     read.part.high_watermark = high_watermark;
-    read.part.last_stable_offset = high_watermark;
+    read.part.last_stable_offset = log.last_stable();
+    let upper = if committed { log.last_stable() } else { high_watermark };
+    read.part.aborted = committed.then(|| log.aborted(wanted.fetch_offset, upper));
     read.part.log_start_offset = log.start;
     if read.diverging.is_none() && !call.shared.faults.is_denied(topic, wanted.index) {
         let max = usize::try_from(wanted.max_bytes).unwrap_or(0).min(budget);
-        let batches: Vec<Bytes> = log.read(wanted.fetch_offset, high_watermark, max, at_least_one);
+        let batches: Vec<Bytes> = log.read(wanted.fetch_offset, upper, max, at_least_one);
         read.part.records = batches.into();
     }
     Ok(read)

@@ -93,6 +93,8 @@ pub struct Group {
     pub leader: Option<String>,
     pub members: BTreeMap<String, Member>,
     pub offsets: BTreeMap<(String, i32), Committed>,
+    /// By producer id: positions that its transaction commits.
+    pub in_transactions: BTreeMap<i64, Vec<((String, i32), Committed)>>,
     statics: HashMap<String, String>,
     /// Ids given out (MEMBER_ID_REQUIRED) that have not joined yet.
     pending: HashMap<String, Instant>,

@@ -25,7 +25,7 @@ pub fn list_offsets(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResp
             let mut part = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
             let found =
                 reachable(&mut state, call.node, &topic.name, &wanted, request.replica_id.0 == DEBUGGING_CONSUMER)
-                    .and_then(|p| find(p, wanted.timestamp, consumer, call.version));
+                    .and_then(|p| find(p, wanted.timestamp, (consumer, request.isolation_level == 1), call.version));
             match found {
                 Ok((offset, timestamp, epoch)) => {
                     part.offset = offset;
@@ -62,9 +62,18 @@ fn reachable<'s>(
 }
 
 /// `(offset, timestamp, leader epoch)`; -1 where there is none.
-fn find(partition: &Partition, timestamp: i64, consumer: bool, version: i16) -> Result<(i64, i64, i32), E> {
+fn find(
+    partition: &Partition,
+    timestamp: i64,
+    (consumer, committed): (bool, bool),
+    version: i16,
+) -> Result<(i64, i64, i32), E> {
     let log = &partition.log;
-    let upper = if consumer { log.high_watermark() } else { log.end };
+    let upper = match (consumer, committed) {
+        (true, true) => log.last_stable(),
+        (true, false) => log.high_watermark(),
+        (false, _) => log.end,
+    };
     let record = match timestamp {
         LATEST => return Ok((upper, -1, partition.epoch)),
         EARLIEST => return Ok((log.start, -1, log.epoch_of(log.start))),

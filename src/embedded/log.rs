@@ -38,6 +38,8 @@ pub struct Log {
     /// Where the high watermark stands still, for tests; else it follows the end (replicas here are never behind).
     pub watermark_held_at: Option<i64>,
     pub producers: ProducerStates,
+    /// Aborted transactions: producer id, first offset, the marker's.
+    aborted: Vec<(i64, i64, i64)>,
     /// `(epoch, first offset of it)`: Kafka's `LeaderEpochFileCache`.
     epochs: Vec<(i32, i64)>,
     waiting: Vec<Arc<Notify>>,
@@ -51,6 +53,7 @@ impl Default for Log {
             end: 0,
             watermark_held_at: None,
             producers: ProducerStates::default(),
+            aborted: Vec::new(),
             epochs: vec![(0, 0)],
             waiting: Vec::new(),
         }
@@ -60,6 +63,26 @@ impl Default for Log {
 impl Log {
     pub fn high_watermark(&self) -> i64 {
         self.watermark_held_at.map_or(self.end, |at| at.min(self.end))
+    }
+
+    /// All below it is committed or aborted.
+    pub fn last_stable(&self) -> i64 {
+        self.producers.first_open().map_or(i64::MAX, |open| open).min(self.high_watermark())
+    }
+
+    /// Aborted transactions with records from `from` to `upper`: producer id and first offset (`LogSegment.collectAbortedTxns`).
+    pub fn aborted(&self, from: i64, upper: i64) -> Vec<(i64, i64)> {
+        let reaches = |a: &&(i64, i64, i64)| a.2 >= from && a.1 < upper;
+        self.aborted.iter().filter(reaches).map(|a| (a.0, a.1)).collect()
+    }
+
+    /// The end of a producer's transaction, as its coordinator has it written.
+    pub fn mark(&mut self, producer: (i64, i16), commit: bool, leader_epoch: i32, now_ms: i64) {
+        let open = self.producers.iter().find(|(pid, _)| **pid == producer.0).and_then(|(_, p)| p.open_transaction);
+        let at = self.append_unchecked(batch::marker(producer, commit, now_ms), leader_epoch);
+        if let (Some(first), Some(at), false) = (open, at, commit) {
+            self.aborted.push((producer.0, first, at));
+        }
     }
 
     pub fn batches(&self) -> impl DoubleEndedIterator<Item = &StoredBatch> {
@@ -91,9 +114,6 @@ impl Log {
                 || header.max_timestamp.saturating_sub(now_ms) > rules.timestamp_after_max_ms)
         {
             return Err(E::InvalidTimestamp);
-        }
-        if header.is_transactional() {
-            return Err(E::InvalidTxnState);
         }
         if idempotent && let Verdict::Duplicate(first) = self.producers.check(&header, rules.strict_first_sequence)? {
             let Remembered { base_offset, timestamp, .. } = first;

@@ -1,5 +1,7 @@
 //! OffsetCommit v2-9, OffsetFetch v1-9, OffsetDelete v0.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError as E;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
@@ -24,7 +26,14 @@ pub const MAX_METADATA: usize = 4096;
 
 pub fn offset_commit(call: &Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let mut state = call.shared.lock();
-    let allowed = coordinated(call, &state, &request.group_id).and_then(|()| may_commit(call, &mut state, &request));
+    let member = Member {
+        group: &request.group_id,
+        generation: request.generation_id_or_member_epoch,
+        member: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        unknown: if call.version >= 9 { E::GroupIdNotFound } else { E::IllegalGeneration },
+    };
+    let allowed = coordinated(call, &state, &request.group_id).and_then(|()| may_commit(call, &mut state, &member));
     let mut response = OffsetCommitResponse::default();
     for topic in request.topics {
         let known = state.topics.contains_key(topic.name.as_str());
@@ -60,16 +69,21 @@ pub fn offset_commit(call: &Call, request: OffsetCommitRequest) -> OffsetCommitR
     response
 }
 
+/// Who commits.
+pub(super) struct Member<'a> {
+    pub group: &'a str,
+    pub generation: i32,
+    pub member: &'a str,
+    pub instance: Option<&'a str>,
+    /// What a member of a group that is not there is told.
+    pub unknown: E,
+}
+
 /// `OffsetMetadataManager.validateOffsetCommit` and `ClassicGroup.validateOffsetCommit`.
-fn may_commit(call: &Call, state: &mut State, request: &OffsetCommitRequest) -> Result<(), E> {
-    let generation = request.generation_id_or_member_epoch;
-    let (member, instance) = (request.member_id.as_str(), request.group_instance_id.as_deref());
-    let Some(group) = state.groups.get_mut(request.group_id.as_str()) else {
-        return match generation {
-            ..0 => Ok(()),
-            _ if call.version >= 9 => Err(E::GroupIdNotFound),
-            _ => Err(E::IllegalGeneration),
-        };
+pub(super) fn may_commit(call: &Call, state: &mut State, by: &Member) -> Result<(), E> {
+    let &Member { generation, member, instance, .. } = by;
+    let Some(group) = state.groups.get_mut(by.group) else {
+        return if generation < 0 { Ok(()) } else { Err(by.unknown) };
     };
     if generation < 0 && group.state == GroupState::Empty {
         return Ok(());
@@ -82,18 +96,26 @@ fn may_commit(call: &Call, state: &mut State, request: &OffsetCommitRequest) -> 
     if group.state == GroupState::CompletingRebalance { Err(E::RebalanceInProgress) } else { Ok(()) }
 }
 
-type Found = (String, Vec<(i32, i64, i32, String)>);
+type Found = (String, Vec<(i32, i64, i32, String, i16)>);
 
-/// Per topic: `(partition, offset, leader epoch, metadata)`; -1 and "" where nothing was committed.
-fn find(group: Option<&Group>, wanted: Option<Vec<(String, Vec<i32>)>>) -> Vec<Found> {
+/// Per topic: `(partition, offset, leader epoch, metadata, error)`; -1 and "" where nothing was committed, or where a
+/// transaction is about to and `stable` positions are asked for.
+fn find(group: Option<&Group>, wanted: Option<Vec<(String, Vec<i32>)>>, stable: bool) -> Vec<Found> {
     let one = |topic: &str, partition: i32| {
-        let committed = group.and_then(|g| g.offsets.get(&(topic.to_owned(), partition)));
-        committed
-            .map_or((partition, -1, -1, String::new()), |c| (partition, c.offset, c.leader_epoch, c.metadata.clone()))
+        let key = (topic.to_owned(), partition);
+        let none = |error: i16| (partition, -1, -1, String::new(), error);
+        if stable && group.is_some_and(|g| g.in_transactions.values().flatten().any(|(k, _)| *k == key)) {
+            return none(E::UnstableOffsetCommit.code());
+        }
+        let committed = group.and_then(|g| g.offsets.get(&key));
+        committed.map_or(none(0), |c| (partition, c.offset, c.leader_epoch, c.metadata.clone(), 0))
     };
     let wanted = wanted.unwrap_or_else(|| {
         let mut all: Vec<(String, Vec<i32>)> = Vec::new();
-        for (topic, partition) in group.iter().flat_map(|g| g.offsets.keys()) {
+        // Positions of which the first is not committed yet are there too.
+        let begun = group.iter().flat_map(|g| g.in_transactions.values().flatten().map(|(key, _)| key));
+        let known: BTreeSet<&(String, i32)> = group.iter().flat_map(|g| g.offsets.keys()).chain(begun).collect();
+        for (topic, partition) in known {
             match all.last_mut() {
                 Some((last, partitions)) if last == topic => partitions.push(*partition),
                 _ => all.push((topic.clone(), vec![*partition])),
@@ -124,14 +146,15 @@ pub fn offset_fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResp
             }
             let topics =
                 wanted.topics.map(|t| t.into_iter().map(|t| (t.name.to_string(), t.partition_indexes)).collect());
-            let part = |(partition, offset, epoch, metadata)| {
+            let part = |(partition, offset, epoch, metadata, error)| {
                 OffsetFetchResponsePartitions::default()
                     .with_partition_index(partition)
+                    .with_error_code(error)
                     .with_committed_offset(offset)
                     .with_committed_leader_epoch(epoch)
                     .with_metadata(Some(StrBytes::from_string(metadata)))
             };
-            for (topic, found) in find(state.groups.get(wanted.group_id.as_str()), topics) {
+            for (topic, found) in find(state.groups.get(wanted.group_id.as_str()), topics, request.require_stable) {
                 let topic = OffsetFetchResponseTopics::default().with_name(name(topic));
                 answer.topics.push(topic.with_partitions(found.into_iter().map(part).collect()));
             }
@@ -142,16 +165,16 @@ pub fn offset_fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResp
     let refused = coordinated(call, &state, &request.group_id).err().map_or(0, |e| e.code());
     let topics = request.topics.map(|t| t.into_iter().map(|t| (t.name.to_string(), t.partition_indexes)).collect());
     let group = state.groups.get(request.group_id.as_str()).filter(|_| refused == 0);
-    let part = |(partition, offset, epoch, metadata)| {
+    let part = |(partition, offset, epoch, metadata, error)| {
         let part = OffsetFetchResponsePartition::default()
             .with_partition_index(partition)
             .with_committed_offset(offset)
             .with_metadata(Some(StrBytes::from_string(metadata)))
             // v0-1 have no place for the error but here.
-            .with_error_code(if call.version < 2 { refused } else { 0 });
+            .with_error_code(if call.version < 2 { refused } else { error });
         if call.version >= 5 { part.with_committed_leader_epoch(epoch) } else { part }
     };
-    for (topic, found) in find(group, topics) {
+    for (topic, found) in find(group, topics, request.require_stable) {
         let topic = OffsetFetchResponseTopic::default().with_name(name(topic));
         response.topics.push(topic.with_partitions(found.into_iter().map(part).collect()));
     }

@@ -1,5 +1,6 @@
 //! Produce v3-13: exactly one v2 batch per partition, appended as it is.
-//! Left out: transactional batches (INVALID_TXN_STATE), waiting for a held high watermark with `acks=-1`.
+//! A transactional batch needs its partition in its producer's open transaction, as brokers since 3.6 verify it.
+//! Left out: waiting for a held high watermark with `acks=-1`.
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
@@ -75,6 +76,11 @@ fn append(call: &Call, topic: &str, partition: i32, records: Bytes, acks: i16) -
     let rules = rules.rules(call.shared.spec.strict_first_sequence);
     if call.version < 7 && Header::read(&records).is_some_and(|h| h.compression() == ZSTD) {
         return Err(E::UnsupportedCompressionType);
+    }
+    if let Some(head) = Header::read(&records).filter(Header::is_transactional)
+        && !state.transactional_ids.values().any(|t| t.has(&head, topic, partition))
+    {
+        return Err(E::InvalidTxnState);
     }
     let led = state.led(call.node, topic, partition, -1)?;
     if acks == -1 && led.in_sync.len() < min_in_sync {

@@ -1,5 +1,5 @@
 //! InitProducerId v0-5 and DescribeProducers v0. Producer ids are given in order from 0, on this cluster as on every other.
-//! Left out: everything a transaction needs after InitProducerId.
+//! A transactional id's are given by its coordinator: `transactions`.
 
 use kafka_protocol::error::ResponseError as E;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
@@ -7,8 +7,7 @@ use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse,
 };
 
-use super::Call;
-use super::state::State;
+use super::{Call, transactions};
 
 pub fn init_producer_id(call: &Call, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let mut state = call.shared.lock();
@@ -18,8 +17,8 @@ pub fn init_producer_id(call: &Call, request: InitProducerIdRequest) -> InitProd
         Some(id) if state.coordinator(&id) != Some(call.node) => Err(E::NotCoordinator),
         Some(_) if request.transaction_timeout_ms <= 0 => Err(E::InvalidTransactionTimeout),
         Some(id) => {
-            let known = (request.producer_id.0, request.producer_epoch);
-            transactional(&mut state, &id, known, request.transaction_timeout_ms)
+            let named = (request.producer_id.0, request.producer_epoch);
+            transactions::initialise(&mut state, &id, named, request.transaction_timeout_ms, call.now_ms)
         }
     };
     match given {
@@ -35,18 +34,6 @@ fn refused(error: E) -> InitProducerIdResponse {
         .with_error_code(error.code())
         .with_producer_id((-1).into())
         .with_producer_epoch(-1)
-}
-
-/// Every initialisation bumps the epoch; a producer that names its id and epoch must name the current ones (KIP-360).
-fn transactional(state: &mut State, id: &str, named: (i64, i16), timeout_ms: i32) -> Result<(i64, i16), E> {
-    let known = state.transactional_ids.get(id).copied();
-    let next = match known {
-        Some((pid, epoch, _)) if named.0 >= 0 && (pid, epoch) != named => return Err(E::ProducerFenced),
-        Some((pid, epoch, _)) if epoch < i16::MAX - 1 => (pid, epoch + 1),
-        _ => (state.allocate_producer_id(), 0),
-    };
-    state.transactional_ids.insert(id.to_owned(), (next.0, next.1, timeout_ms));
-    Ok(next)
 }
 
 pub fn describe_producers(call: &Call, request: DescribeProducersRequest) -> DescribeProducersResponse {

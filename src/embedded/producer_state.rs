@@ -23,7 +23,7 @@ pub struct Remembered {
 pub struct Producer {
     pub epoch: i16,
     pub batches: VecDeque<Remembered>,
-    /// Of a batch that came past all checks: requests with one are refused.
+    /// Where it begins.
     pub open_transaction: Option<i64>,
 }
 
@@ -49,6 +49,11 @@ pub struct ProducerStates {
 impl ProducerStates {
     pub fn iter(&self) -> impl Iterator<Item = (&i64, &Producer)> {
         self.producers.iter()
+    }
+
+    /// Where the first open transaction begins.
+    pub fn first_open(&self) -> Option<i64> {
+        self.producers.values().filter_map(|p| p.open_transaction).min()
     }
 
     /// `strict`: an unknown producer must begin at 0. No broker asks that of an idempotent producer (PROTOCOL.md section 4).
@@ -81,11 +86,14 @@ impl ProducerStates {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
         }
-        producer.open_transaction = match (batch.is_transactional(), batch.is_control()) {
-            (true, false) => producer.open_transaction.or(Some(base_offset)),
-            (_, true) => None,
-            (false, false) => producer.open_transaction,
-        };
+        if batch.is_control() {
+            // A marker has no sequence.
+            producer.open_transaction = None;
+            return;
+        }
+        if batch.is_transactional() {
+            producer.open_transaction = producer.open_transaction.or(Some(base_offset));
+        }
         if producer.batches.len() == WINDOW {
             producer.batches.pop_front();
         }

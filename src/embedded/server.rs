@@ -132,6 +132,10 @@ async fn dispatch(call: &Call<'_>, body: Body, refuse: Option<i16>) -> Result<Op
         RequestKind::FindCoordinator(r) => cluster_info::find_coordinator(call, r).into(),
         RequestKind::InitProducerId(r) => producer_ids::init_producer_id(call, r).into(),
         RequestKind::DescribeProducers(r) => producer_ids::describe_producers(call, r).into(),
+        RequestKind::AddPartitionsToTxn(r) => transactions::add_partitions_to_txn(call, r).into(),
+        RequestKind::AddOffsetsToTxn(r) => transactions::add_offsets_to_txn(call, r).into(),
+        RequestKind::EndTxn(r) => transactions::end_txn(call, r).into(),
+        RequestKind::TxnOffsetCommit(r) => transactions::txn_offset_commit(call, r).into(),
         RequestKind::DescribeTransactions(r) => transactions::describe_transactions(call, r).into(),
         RequestKind::ListTransactions(r) => transactions::list_transactions(call, r).into(),
         RequestKind::DescribeAcls(_) | RequestKind::CreateAcls(_) | RequestKind::DeleteAcls(_) => {

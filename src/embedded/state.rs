@@ -9,6 +9,7 @@ use super::ClusterSpec;
 use super::configs;
 use super::group::Group;
 use super::log::{Log, Rules};
+use super::transactions::TransactionalId;
 
 pub struct Node {
     pub id: i32,
@@ -56,8 +57,7 @@ pub struct State {
     pub topics: BTreeMap<String, Topic>,
     pub topic_names: HashMap<Uuid, String>,
     pub groups: BTreeMap<String, Group>,
-    /// Producer id and epoch, and the time that a transaction may take.
-    pub transactional_ids: BTreeMap<String, (i64, i16, i32)>,
+    pub transactional_ids: BTreeMap<String, TransactionalId>,
     next_producer_id: i64,
     /// The next topic's first leader, so that topics of one partition spread too.
     next_leader: usize,

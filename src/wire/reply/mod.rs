@@ -6,12 +6,14 @@ mod groups;
 mod placement;
 mod security;
 mod topics;
+mod transactions;
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{
-    ApiVersionsResponse, DescribeClusterResponse, DescribeTransactionsResponse, InitProducerIdResponse,
-    ListConfigResourcesResponse, ListPartitionReassignmentsResponse, ListTransactionsResponse, RequestKind,
-    ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse, describe_transactions_response::TransactionState,
+    AddOffsetsToTxnResponse, ApiVersionsResponse, DescribeClusterResponse, DescribeTransactionsResponse,
+    EndTxnResponse, InitProducerIdResponse, ListConfigResourcesResponse, ListPartitionReassignmentsResponse,
+    ListTransactionsResponse, RequestKind, ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse,
+    describe_transactions_response::TransactionState,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -58,6 +60,16 @@ pub fn refusal(kind: &RequestKind, version: i16, error: i16, message: Option<&st
         ),
         RequestKind::OffsetForLeaderEpoch(request) => {
             ResponseKind::OffsetForLeaderEpoch(topics::offset_for_leader_epoch(request, &why))
+        }
+        RequestKind::AddPartitionsToTxn(request) => {
+            ResponseKind::AddPartitionsToTxn(transactions::add_partitions_to_txn(request, &why))
+        }
+        RequestKind::AddOffsetsToTxn(_) => {
+            ResponseKind::AddOffsetsToTxn(AddOffsetsToTxnResponse::default().with_error_code(error))
+        }
+        RequestKind::EndTxn(_) => ResponseKind::EndTxn(EndTxnResponse::default().with_error_code(error)),
+        RequestKind::TxnOffsetCommit(request) => {
+            ResponseKind::TxnOffsetCommit(transactions::txn_offset_commit(request, &why))
         }
         RequestKind::DescribeAcls(_) => ResponseKind::DescribeAcls(security::describe_acls(&why)),
         RequestKind::CreateAcls(request) => ResponseKind::CreateAcls(security::create_acls(request, &why)),

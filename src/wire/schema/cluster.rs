@@ -1,7 +1,7 @@
 //! Schemas of the cluster, its producers and transactions.
 
 use super::field::{
-    Api, INT8, INT32, INT64, Message, STRING, array, boolean, int8, int16, int32, int64, items, string,
+    Api, Field, INT8, INT32, INT64, Message, STRING, array, boolean, int8, int16, int32, int64, items, string,
 };
 
 pub(super) const INIT_PRODUCER_ID: Api = Api {
@@ -27,6 +27,69 @@ pub(super) const INIT_PRODUCER_ID: Api = Api {
             int16("producer_epoch"),
             int64("ongoing_txn_producer_id").since(6),
             int16("ongoing_txn_producer_epoch").since(6),
+        ],
+    },
+};
+
+const TXN_TOPICS: &[Field] = &[string("name"), items("partitions", INT32)];
+
+/// v4 and v5 are between brokers.
+pub(super) const ADD_PARTITIONS_TO_TXN: Api = Api {
+    key: 24,
+    name: "AddPartitionsToTxn",
+    request: Message {
+        versions: (0, 3),
+        flexible: 3,
+        fields: &[
+            string("v3_and_below_transactional_id"),
+            int64("v3_and_below_producer_id"),
+            int16("v3_and_below_producer_epoch"),
+            array("v3_and_below_topics", TXN_TOPICS),
+        ],
+    },
+    response: Message {
+        versions: (0, 3),
+        flexible: 3,
+        fields: &[
+            int32("throttle_time_ms"),
+            array(
+                "results_by_topic_v3_and_below",
+                &[
+                    string("name"),
+                    array("results_by_partition", &[int32("partition_index"), int16("partition_error_code")]),
+                ],
+            ),
+        ],
+    },
+};
+
+pub(super) const ADD_OFFSETS_TO_TXN: Api = Api {
+    key: 25,
+    name: "AddOffsetsToTxn",
+    request: Message {
+        versions: (0, 4),
+        flexible: 3,
+        fields: &[string("transactional_id"), int64("producer_id"), int16("producer_epoch"), string("group_id")],
+    },
+    response: Message { versions: (0, 4), flexible: 3, fields: &[int32("throttle_time_ms"), int16("error_code")] },
+};
+
+pub(super) const END_TXN: Api = Api {
+    key: 26,
+    name: "EndTxn",
+    request: Message {
+        versions: (0, 5),
+        flexible: 3,
+        fields: &[string("transactional_id"), int64("producer_id"), int16("producer_epoch"), boolean("committed")],
+    },
+    response: Message {
+        versions: (0, 5),
+        flexible: 3,
+        fields: &[
+            int32("throttle_time_ms"),
+            int16("error_code"),
+            int64("producer_id").since(5),
+            int16("producer_epoch").since(5),
         ],
     },
 };

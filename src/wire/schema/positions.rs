@@ -226,3 +226,44 @@ pub(super) const OFFSET_DELETE: Api = Api {
         ],
     },
 };
+
+pub(super) const TXN_OFFSET_COMMIT: Api = Api {
+    key: 28,
+    name: "TxnOffsetCommit",
+    request: Message {
+        versions: (0, 5),
+        flexible: 3,
+        fields: &[
+            string("transactional_id"),
+            string("group_id"),
+            int64("producer_id"),
+            int16("producer_epoch"),
+            int32("generation_id").since(3),
+            string("member_id").since(3),
+            string("group_instance_id").since(3),
+            array(
+                "topics",
+                &[
+                    string("name"),
+                    array(
+                        "partitions",
+                        &[
+                            int32("partition_index"),
+                            int64("committed_offset"),
+                            int32("committed_leader_epoch").since(2),
+                            string("committed_metadata"),
+                        ],
+                    ),
+                ],
+            ),
+        ],
+    },
+    response: Message {
+        versions: (0, 5),
+        flexible: 3,
+        fields: &[
+            int32("throttle_time_ms"),
+            array("topics", &[string("name"), array("partitions", &[int32("partition_index"), int16("error_code")])]),
+        ],
+    },
+};

@@ -14,9 +14,9 @@ const POLICY_VIOLATION: i16 = 44;
 /// How often the error stands in the answer to a filled request: two elements in every array.
 fn places(api_key: i16, version: i16) -> usize {
     match (api_key, version) {
-        (2 | 8 | 21 | 23 | 43 | 45 | 61, _) => 4, // two partitions of two topics
-        (34, _) => 8,                             // of each of two directories
-        (51, _) => 4,                             // two users each to be deleted and upserted
+        (2 | 8 | 21 | 23 | 24 | 28 | 43 | 45 | 61, _) => 4, // two partitions of two topics
+        (34, _) => 8,                                       // of each of two directories
+        (51, _) => 4,                                       // two users each to be deleted and upserted
         (9, 1) => 4,
         (9, 8..) => 2,
         (3, 13..) => 3, // two topics, and at the top
