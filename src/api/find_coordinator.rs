@@ -1,6 +1,5 @@
 //! FindCoordinator (10), v0 to v6: the coordinator of every group and transactional id is a virtual node, whatever its
-//! home (PROTOCOL.md rule 28). Share groups are refused. (A transactional producer is so at its InitProducerId: tools that
-//! describe the transactions of others have to get past here.)
+//! home (PROTOCOL.md rule 28). Share groups are refused.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, ResponseKind};

@@ -1,14 +1,18 @@
-//! InitProducerId (22), v0 to v5: a producer id for an idempotent producer, made virtual by who issued it
-//! (DESIGN.md section 7). A transactional id is refused: transactions are not supported yet.
+//! InitProducerId (22), v0 to v5: a producer id, made virtual by who issued it (DESIGN.md section 7). An idempotent producer
+//! has it from any broker of either side; a transactional one from its id's coordinator, which is asked once: what it has
+//! before (v3 and newer) is what it named, native.
 
 use std::time::Duration;
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId, RequestKind, ResponseKind};
 use tokio::time::Instant;
 
+use super::groups::lost_code;
+use super::transactions::{ask, ended, native, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::ids::{Side, VirtualPid};
+use crate::producers::transactions::home;
 
 /// Asked again for this long, each time after a pause.
 const TIME: Duration = Duration::from_secs(2);
@@ -23,6 +27,37 @@ pub struct InitProducerId {
 impl InitProducerId {
     pub fn new(request: InitProducerIdRequest) -> Self {
         Self { request, side: Side::Source, until: None }
+    }
+
+    /// By the coordinator of its transactional id.
+    fn of_transactions(&mut self, cx: &Context<'_>, id: &str, input: Input) -> Step {
+        let Input::Answers(answers) = input else {
+            let Some(pid) = native(id, self.request.producer_id) else {
+                return Self::refuse(code::INVALID_PRODUCER_ID_MAPPING);
+            };
+            self.side = home(id);
+            let request = self.request.clone().with_producer_id(pid);
+            return Step::Ask(vec![ask(id, RequestKind::InitProducerId(request))]);
+        };
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let Some(Ok(ResponseKind::InitProducerId(answer))) = answer else {
+            note_error(cx, id, error);
+            return Self::refuse(error);
+        };
+        note_error(cx, id, answer.error_code);
+        if answer.error_code == code::NONE {
+            // What it had open is aborted, or was committed and its answer lost.
+            ended(cx, id);
+        }
+        self.shown(answer)
+    }
+
+    fn shown(&self, mut answer: InitProducerIdResponse) -> Step {
+        if answer.error_code == code::NONE {
+            answer.producer_id = ProducerId(VirtualPid::issued(self.side, answer.producer_id.0).0);
+        }
+        Step::Answer(ResponseKind::InitProducerId(answer))
     }
 
     /// Asked again, or given back in the one way that sends no client to look for a coordinator: an idempotent producer has none.
@@ -41,6 +76,9 @@ impl InitProducerId {
 
 impl Machine for InitProducerId {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        if let Some(id) = self.request.transactional_id.clone() {
+            return self.of_transactions(cx, &id, input);
+        }
         match input {
             Input::Answers(mut answers) => match answers.pop() {
                 Some(Ok(ResponseKind::InitProducerId(answer)))
@@ -49,20 +87,11 @@ impl Machine for InitProducerId {
                     // A broker that has no block of ids yet says so for a moment: clients would show it to their users.
                     self.later(cx)
                 }
-                Some(Ok(ResponseKind::InitProducerId(mut answer))) => {
-                    if answer.error_code == code::NONE {
-                        answer.producer_id = ProducerId(VirtualPid::issued(self.side, answer.producer_id.0).0);
-                    }
-                    Step::Answer(ResponseKind::InitProducerId(answer))
-                }
+                Some(Ok(ResponseKind::InitProducerId(answer))) => self.shown(answer),
                 // Another broker does it as well; an id that was given and lost on the way is no loss.
                 _ => self.later(cx),
             },
             _ => {
-                if let Some(id) = &self.request.transactional_id {
-                    tracing::warn!(transactional_id = %id.as_str(), "refused: transactions are not supported yet");
-                    return Self::refuse(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
-                }
                 self.until.get_or_insert(cx.now + TIME);
                 // Either side's ids will do: a dead one keeps nobody from starting.
                 self.side = if cx.topology.reachable(Side::Source) { Side::Source } else { Side::Target };

@@ -11,7 +11,6 @@ pub struct NotOffered {
 const EPOCHLESS: &str = "clients that are shown no leader epochs have nothing to validate, and skip it";
 const BROKERS: &str =
     "it is between brokers, or names them, and they are not visible here: run it against the cluster itself";
-const TRANSACTIONS: &str = "transactions do not pass a cutover yet";
 const AUTHENTICATION: &str = "listeners do not authenticate yet";
 const TOKENS: &str = "a delegation token is good on the cluster that issued it, not on the other one";
 const SHARE: &str = "share groups have no place on the target to move to yet";
@@ -29,11 +28,7 @@ pub const NOT_OFFERED: &[NotOffered] = &[
     not(7, "ControlledShutdown", BROKERS),
     not(17, "SaslHandshake", AUTHENTICATION),
     not(23, "OffsetForLeaderEpoch", EPOCHLESS),
-    not(24, "AddPartitionsToTxn", TRANSACTIONS),
-    not(25, "AddOffsetsToTxn", TRANSACTIONS),
-    not(26, "EndTxn", TRANSACTIONS),
     not(27, "WriteTxnMarkers", BROKERS),
-    not(28, "TxnOffsetCommit", TRANSACTIONS),
     not(36, "SaslAuthenticate", AUTHENTICATION),
     not(38, "CreateDelegationToken", TOKENS),
     not(39, "RenewDelegationToken", TOKENS),

@@ -13,6 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::groups::{lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
+use crate::groups::position::Position;
 use crate::groups::shadow::{self, Shadow, Told};
 use crate::groups::{home, position};
 use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
@@ -108,14 +109,28 @@ fn taken_of(answer: &OffsetCommitResponse) -> HashSet<(&str, i32)> {
 }
 
 fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetCommitRequestPartition) {
-    let map = cx.partitions.get(topic, partition.partition_index).map(|state| &state.map);
     let metadata = partition.committed_metadata.as_deref();
+    let stored = at_home(cx, group, (topic, partition.partition_index), partition.committed_offset, metadata);
+    partition.committed_offset = stored.offset;
+    partition.committed_metadata = stored.metadata.map(StrBytes::from_string);
+    // Clients are epochless; a real one would mean another cluster's log.
+    partition.committed_leader_epoch = NO_EPOCH;
+}
+
+/// A position that a client commits, in the terms of the group's home.
+pub(super) fn at_home(
+    cx: &Context<'_>,
+    group: &str,
+    (topic, index): (&str, i32),
+    offset: i64,
+    metadata: Option<&str>,
+) -> Position {
+    let map = cx.partitions.get(topic, index).map(|state| &state.map);
     let home = home(group);
     let most = cx.topology.side(home).and_then(|c| c.commit_metadata).unwrap_or(position::METADATA_MAX_BYTES);
-    let (stored, dropped) = position::stored(map, home, partition.committed_offset, metadata, most);
+    let (stored, dropped) = position::stored(map, home, offset, metadata, most);
     if dropped {
         cx.shared.metrics.trailer_metadata_dropped.increment(1);
-        let index = partition.partition_index;
         // Once: it will be so with every commit.
         if cx.shared.alarms.is_first(format!("metadata of {group} at {topic}-{index}")) {
             tracing::warn!(
@@ -126,8 +141,5 @@ fn translate(cx: &Context<'_>, group: &str, topic: &str, partition: &mut OffsetC
             );
         }
     }
-    partition.committed_offset = stored.offset;
-    partition.committed_metadata = stored.metadata.map(StrBytes::from_string);
-    // Clients are epochless; a real one would mean another cluster's log.
-    partition.committed_leader_epoch = NO_EPOCH;
+    stored
 }

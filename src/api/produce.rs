@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::Context;
+use super::{Context, transactions};
 use crate::error::{code, is_retriable};
 use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
+use crate::producers::transactions::home;
 use crate::producers::{Order, Stamp, Verdict, order};
 use crate::routing::Live;
 use crate::wire::batch::{self, BatchHead};
@@ -43,10 +45,18 @@ pub struct Part {
     /// Virtual minus native.
     pub delta: i64,
     pub stamp: Option<Stamp>,
+    /// No batch of a transaction passes the gate, and none is ever sent again by us: it might come after the end of its
+    /// transaction.
+    pub transactional: bool,
     pub tracked: Option<Arc<Live>>,
 }
 
 impl Part {
+    /// What the gate knows it by.
+    pub fn gated(&self) -> Option<Stamp> {
+        self.stamp.filter(|_| !self.transactional)
+    }
+
     /// Its place in the order of what its client sends; a batch without a stamp has none.
     pub fn order(&self) -> Option<(order::Key, Stamp, order::At)> {
         let stamp = self.stamp?;
@@ -111,7 +121,8 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, 
                 local.push(refuse(unknown_topic(cx.version)));
                 continue;
             };
-            match plan_partition(cx, name, topic.id, partition, &mut order.borrow_mut(), impatient) {
+            let id = request.transactional_id.as_deref();
+            match plan_partition(cx, name, (topic.id, id), partition, &mut order.borrow_mut(), impatient) {
                 Placed::Part(part, same) => {
                     unchanged &= same;
                     parts.push(Part { at, ..*part });
@@ -177,7 +188,7 @@ struct Refused {
 fn plan_partition(
     cx: &Context<'_>,
     name: &TopicName,
-    id: Uuid,
+    (id, transactional_id): (Uuid, Option<&str>),
     partition: &ProducePartition,
     order: &mut Order,
     impatient: bool,
@@ -186,7 +197,7 @@ fn plan_partition(
     let refuse = |error: i16| Placed::Answer(PartitionProduced::refused(index, error));
     let records = partition.records.to_bytes();
     let Ok(head) = BatchHead::parse(&records) else { return refuse(code::CORRUPT_MESSAGE) };
-    let stamp = Stamp::of(&head).filter(|_| !head.is_transactional());
+    let (stamp, transactional) = (Stamp::of(&head), head.is_transactional());
     let count = i64::from(head.last_offset_delta) + 1;
     let state = cx.partitions.get(name, index);
     let side = state.map_or(cx.shared.config.default_side, |s| s.map.open_side());
@@ -202,6 +213,7 @@ fn plan_partition(
         count,
         delta: 0,
         stamp,
+        transactional,
         tracked: None,
     };
     let mut unchanged = side == Side::Source || cx.version < 13;
@@ -211,6 +223,27 @@ fn plan_partition(
     if state.is_some_and(|s| s.held) {
         return Placed::Wait(Box::new(Plan::Held));
     }
+    if transactional {
+        let id = transactional_id.unwrap_or_default();
+        if side != home(id) {
+            transactions::refuse(cx, id, name);
+            return Placed::Answer(spans(cx.version, index, name));
+        }
+        // Its coordinator's own number, whatever the partition has been through (DESIGN.md section 7).
+        let Some(native) = VirtualPid(head.producer_id).native(home(id)) else {
+            return refuse(code::INVALID_PRODUCER_ID_MAPPING);
+        };
+        if native != head.producer_id {
+            unchanged = false;
+            match renumbered(&records, native) {
+                Some(renumbered) => part.records = renumbered,
+                None => return refuse(code::CORRUPT_MESSAGE),
+            }
+        }
+        if state.is_some() {
+            cx.shared.transactions.writes(id, VirtualPid(head.producer_id), name, cx.now_ms);
+        }
+    }
     if let Some((key, stamp, at)) = part.order()
         && let Some(error) = order.refuses(&key, &stamp, at)
     {
@@ -219,7 +252,7 @@ fn plan_partition(
     if let Some(state) = state {
         part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
         part.tracked = Some(state.live.clone());
-        if let Some(stamp) = &stamp {
+        if let Some(stamp) = &part.gated() {
             let gate = state.live.gate();
             let verdict = match crate::crash::gate_is_out() {
                 true => Verdict::Forward,
@@ -266,13 +299,9 @@ fn plan_partition(
             let native = stamp.pid.upstream(state.map.seals());
             if native != head.producer_id {
                 unchanged = false;
-                // The checksum is computed anew below: what came in broken must not go out whole.
-                if batch::produce_batch(&records).is_err() {
-                    return refuse(code::CORRUPT_MESSAGE);
-                }
-                match rewrite::with_producer_id(&records, native) {
-                    Ok(pieces) => part.records = Records::Two(pieces),
-                    Err(_) => return refuse(code::CORRUPT_MESSAGE),
+                match renumbered(&records, native) {
+                    Some(renumbered) => part.records = renumbered,
+                    None => return refuse(code::CORRUPT_MESSAGE),
                 }
             }
         }
@@ -291,6 +320,21 @@ fn plan_partition(
         });
     }
     Placed::Part(Box::new(part), unchanged)
+}
+
+/// The batch under another producer id; `None`: it is broken.
+fn renumbered(records: &Bytes, native: i64) -> Option<Records> {
+    // The checksum is computed anew: what came in broken must not go out whole.
+    batch::produce_batch(records).ok()?;
+    rewrite::with_producer_id(records, native).ok().map(Records::Two)
+}
+
+/// The other side's by now: every client aborts the transaction, and goes on (PROTOCOL.md rule 27). Clients learnt the code for
+/// it with v11; before, one that all of them know, with its reason in words.
+fn spans(version: i16, index: i32, topic: &TopicName) -> PartitionProduced {
+    let error = if version >= 11 { code::TRANSACTION_ABORTABLE } else { code::POLICY_VIOLATION };
+    let why = format!("producers of {topic} have switched to the other cluster; transactional ones cannot yet");
+    PartitionProduced { error_message: Some(StrBytes::from_string(why)), ..PartitionProduced::refused(index, error) }
 }
 
 /// A retry of what the sealed side has: success, as a broker's own duplicate detection answers it.
@@ -314,7 +358,12 @@ pub fn request_for(request: &ProduceRequest, parts: &[Part]) -> ProduceRequest {
             }
         }
     }
-    ProduceRequest { transactional_id: None, acks: request.acks, timeout_ms: request.timeout_ms, topics }
+    ProduceRequest {
+        transactional_id: request.transactional_id.clone(),
+        acks: request.acks,
+        timeout_ms: request.timeout_ms,
+        topics,
+    }
 }
 
 /// The answer of one part in an upstream answer, in virtual terms.

@@ -1,6 +1,6 @@
-//! DescribeTransactions (65), v0, and ListTransactions (66), v0 to v2: the source's, which is the home of every
-//! transactional id as long as transactions do not go through the proxy. An id's state is asked of its coordinator; the
-//! list is merged from all brokers, each id once. Producer ids are virtual, in answers and in filters.
+//! DescribeTransactions (65), v0, and ListTransactions (66), v0 to v2: from the home of the ids. An id's state is asked of
+//! its coordinator; the list is merged from all brokers, each id once. Producer ids are virtual, in answers and in filters.
+//! And what the requests of transactional producers have in common, each in the file of its API.
 //!
 //! With several virtual nodes every one of them lists all, as with groups: the connection does not say which was meant.
 
@@ -12,22 +12,62 @@ use kafka_protocol::messages::{
     ProducerId, RequestKind, ResponseKind, TransactionalId,
 };
 
-use super::groups::lost_code;
+use super::groups::{has_sealed, lost_code};
 use super::{Answers, Ask, Context, Input, Machine, Step, To};
 use crate::error::code;
-use crate::ids::{NONE, Side, VirtualPid};
+use crate::groups::shadow::Told;
+use crate::ids::{NONE, Side, TopicName, VirtualPid};
+use crate::producers::transactions::home;
 use crate::store::identity::is_marker_topic;
 use crate::upstream::Lane;
 
+/// Where lists are made: as long as no id has moved, all of them are at home there.
 const HOME: Side = Side::Source;
+
+/// A request to the coordinator of its transactional id. None is ever asked twice: what its client does not know to be done
+/// it sends again itself.
+pub(super) fn ask(id: &str, request: RequestKind) -> Ask {
+    Ask { side: home(id), to: To::TransactionCoordinator(id.to_owned()), lane: Lane::Ordinary, request }
+}
+
+/// What the coordinator calls a producer; -1 stays -1. `None`: it is not of this id's home.
+pub(super) fn native(id: &str, pid: ProducerId) -> Option<ProducerId> {
+    if pid.0 < 0 { Some(pid) } else { VirtualPid(pid.0).native(home(id)).map(ProducerId) }
+}
+
+/// Learns from an error in an answer, or in place of one, that the coordinator known for an id is not one any more.
+pub(super) fn note_error(cx: &Context<'_>, id: &str, error: i16) {
+    if error == code::NOT_COORDINATOR || error == code::COORDINATOR_NOT_AVAILABLE {
+        cx.shared.transaction_coordinators.forget(home(id), id);
+    }
+}
+
+/// A transaction that would span both clusters: counted, and said once for each id and topic.
+pub(super) fn refuse(cx: &Context<'_>, id: &str, topic: &TopicName) {
+    cx.shared.metrics.transactions_refused.increment(1);
+    if cx.shared.alarms.is_first(format!("transactions of {id} to {topic}")) {
+        tracing::warn!(transactional_id = id, %topic,
+            "transactions refused: producers of this topic have switched, and transactional producers cannot yet");
+    }
+}
+
+/// A transaction is over, perhaps committed: positions of groups have changed with it, and so must their shadows.
+pub(super) fn ended(cx: &Context<'_>, id: &str) {
+    let groups = cx.shared.transactions.ended(id);
+    if !groups.is_empty() && has_sealed(cx) {
+        for group in groups {
+            // Nobody writes any more when the proxy is stopping.
+            drop(cx.shared.shadows.send(Told::Changed(group)));
+        }
+    }
+}
 
 pub struct Describe(pub DescribeTransactionsRequest);
 
 impl Describe {
     fn ask(id: &TransactionalId) -> Ask {
         let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id.clone()]);
-        let to = To::TransactionCoordinator(id.to_string());
-        Ask { side: HOME, to, lane: Lane::Ordinary, request: RequestKind::DescribeTransactions(request) }
+        ask(id, RequestKind::DescribeTransactions(request))
     }
 
     fn answer(&self, cx: &Context<'_>, answers: Answers) -> DescribeTransactionsResponse {
@@ -43,9 +83,7 @@ impl Describe {
             };
             let nobody = || TransactionState::default().with_transactional_id(id.clone()).with_error_code(error);
             let mut state = found.unwrap_or_else(nobody);
-            if state.error_code == code::NOT_COORDINATOR || state.error_code == code::COORDINATOR_NOT_AVAILABLE {
-                cx.shared.transaction_coordinators.forget(HOME, id);
-            }
+            note_error(cx, id, state.error_code);
             state.producer_id = shown(state.producer_id);
             state.topics.retain(|t| !is_marker_topic(&t.topic));
             merged.transaction_states.push(state);

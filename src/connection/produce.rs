@@ -63,10 +63,6 @@ pub fn dispatch(
 ) -> Dispatched {
     let version = head.api_version;
     let cx = session.context(version);
-    if let Some(id) = &request.transactional_id {
-        tracing::warn!(transactional_id = %id.as_str(), "produce refused: transactions are not supported yet");
-        return Dispatched::Sent(Sent::refused(head, request, code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
-    }
     let (parts, local, unchanged, refused) = match produce::plan(&cx, request, &session.order, impatient) {
         Plan::Send { parts, local, unchanged, refused } => (parts, local, unchanged, refused),
         Plan::Held => return Dispatched::Held,
@@ -87,7 +83,7 @@ pub fn dispatch(
         }
         if let Some(live) = &part.tracked {
             live.sent();
-            if let Some(stamp) = &part.stamp {
+            if let Some(stamp) = &part.gated() {
                 live.gate().forwarded(stamp, cx.now_ms);
             }
         }
@@ -152,15 +148,6 @@ fn by_broker(parts: Vec<Part>) -> Vec<Vec<Part>> {
 }
 
 impl Sent {
-    pub(super) fn refused(head: &RequestHead, request: &ProduceRequest, error: i16) -> Self {
-        let topics = request.topics.iter().enumerate();
-        let ready = topics.flat_map(|(t, topic)| {
-            let partitions = topic.partitions.iter().enumerate();
-            partitions.map(move |(p, part)| ((t, p), PartitionProduced::refused(part.index, error)))
-        });
-        Self { head: head.clone(), request: request.clone(), ready: ready.collect(), waiting: Vec::new() }
-    }
-
     /// The answer to the client, once every broker has answered or one has been silent for too long.
     pub async fn answer(self, session: Rc<Session>) -> Reply {
         let Self { head, request, mut ready, waiting } = self;
@@ -318,13 +305,14 @@ impl Outcomes {
     /// What is behind a head that failed, on this connection, waits until the head comes again.
     fn order(&self, session: &Session, part: &Part, outcome: Outcome) {
         let Some((key, stamp, at)) = part.order() else { return };
+        let gated = part.gated().is_some();
         let mut order = session.order.borrow_mut();
         if let Outcome::Appended(_) = outcome {
             return order.stored(&key, &stamp);
         }
         if let Outcome::Refused(error) = outcome
             && order.is_awaited(&key, &stamp, at)
-            && (is_retriable(error) || part.tracked.as_ref().is_some_and(|l| l.gate().awaits_head(stamp.pid)))
+            && (is_retriable(error) || gated && part.tracked.as_ref().is_some_and(|l| l.gate().awaits_head(stamp.pid)))
         {
             order.refused(&key, &stamp, error);
         }
@@ -341,7 +329,7 @@ impl Outcomes {
         if let Outcome::Appended(Some(offset)) = outcome {
             live.show(crate::ids::Virtual(offset.0.saturating_add(part.count)));
         }
-        if let Some(stamp) = &part.stamp {
+        if let Some(stamp) = &part.gated() {
             stir = live.gate().answered(stamp, outcome, now_ms);
             if fate == Fate::Settled {
                 live.unknowns().resolved(stamp);
@@ -355,7 +343,7 @@ impl Outcomes {
     fn lost(&self, part: &Part, now_ms: i64) {
         let Some(live) = &part.tracked else { return };
         let settle = self.shared.config.seal.settle_time;
-        let kept = part.stamp.is_some_and(|stamp| {
+        let kept = part.gated().is_some_and(|stamp| {
             let records = produce::sent_bytes(part);
             let batch = Unknown { side: part.side, stamp, acks: self.acks, records, at_ms: now_ms };
             live.unknowns().keep(batch, settle)

@@ -1,7 +1,7 @@
 //! The shadow of a group's positions on the cluster that is not its home (DESIGN.md section 6): what is owed there, the
 //! newest position of each partition only, until it is written. Pure; `shadow_writer` does the asking.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
@@ -49,6 +49,8 @@ pub struct Shadow {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Told {
     Committed(Shadow),
+    /// A transaction has ended that carried positions of the group: what they are now only its home knows.
+    Changed(String),
     /// The group: its shadow goes with it.
     Deleted(String),
     /// Single positions of a group: their shadows go with them.
@@ -79,6 +81,8 @@ pub struct Pending {
     groups: HashMap<String, Waiting>,
     /// The groups, the one that has waited longest in front.
     queue: VecDeque<String>,
+    /// Groups whose positions are to be read anew.
+    changed: BTreeSet<String>,
     /// Groups whose shadows are to be deleted.
     deleted: HashMap<String, Deletion>,
     /// Groups that have lost single positions, whose shadows are to be deleted.
@@ -112,7 +116,8 @@ struct Waiting {
 impl Pending {
     pub fn new(limit: usize) -> Self {
         let (groups, queue, deleted, forgotten) = (HashMap::new(), VecDeque::new(), HashMap::new(), HashMap::new());
-        Self { groups, queue, deleted, forgotten, limit, entries: 0, stamp: 0, overflowed: 0 }
+        let changed = BTreeSet::new();
+        Self { groups, queue, changed, deleted, forgotten, limit, entries: 0, stamp: 0, overflowed: 0 }
     }
 
     /// Partitions of groups that wait.
@@ -132,9 +137,28 @@ impl Pending {
     pub fn tell(&mut self, told: Told) {
         match told {
             Told::Committed(shadow) => self.put(shadow),
+            Told::Changed(group) => self.change(group),
             Told::Deleted(group) => self.delete(group),
             Told::Forgotten { group, partitions } => self.forget(group, partitions),
         }
+    }
+
+    /// Its positions are to be read anew; beyond the limit those of all groups are.
+    pub fn change(&mut self, group: String) {
+        if self.changed.len() < self.limit {
+            self.changed.insert(group);
+        } else {
+            self.overflowed += 1;
+        }
+    }
+
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Up to `max` groups to be read anew now.
+    pub fn take_changed(&mut self, max: usize) -> Vec<String> {
+        std::iter::from_fn(|| self.changed.pop_first()).take(max).collect()
     }
 
     /// The group is gone: what was owed to it is not owed any more, also what is being read or written just now.
@@ -144,6 +168,7 @@ impl Pending {
             self.queue.retain(|g| *g != group);
         }
         self.forgotten.remove(&group);
+        self.changed.remove(&group);
         self.deleted.insert(group, Deletion { moment: self.stamp, not_before: None });
     }
 

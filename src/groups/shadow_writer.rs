@@ -112,7 +112,7 @@ pub async fn verify(shared: &Arc<Shared>, admins: &[Rc<Admin>; 2]) -> Result<Vec
     let clusters = Clusters::new(shared.clone(), admins.clone());
     let mut mismatches = Vec::new();
     for group in clusters.list().await? {
-        let stored = clusters.committed(AUTHORITY, &group).await?;
+        let stored = clusters.committed(AUTHORITY, &group, false).await?;
         let partitions = shared.partitions.load_full();
         let side = shadow::side(&group);
         let mut wanted = BTreeMap::new();
@@ -124,7 +124,7 @@ pub async fn verify(shared: &Arc<Shared>, admins: &[Rc<Admin>; 2]) -> Result<Vec
         if wanted.is_empty() {
             continue;
         }
-        let mut found = clusters.committed(side, &group).await?;
+        let mut found = clusters.committed(side, &group, false).await?;
         for (partition, wanted) in wanted {
             let found = found.remove(&partition);
             if found.as_ref() != Some(&wanted) {
@@ -202,7 +202,7 @@ impl Writer {
     }
 
     fn may_read(&self, pending: &Pending) -> bool {
-        (self.list_wanted || !self.to_read.is_empty()) && pending.has_room()
+        (self.list_wanted || !self.to_read.is_empty() || pending.has_changed()) && pending.has_room()
     }
 
     fn wake(&self, pending: &Pending, now: Instant) -> Instant {
@@ -216,8 +216,15 @@ impl Writer {
         wake
     }
 
-    /// One step of the pass: the list of groups, or what some of them have committed.
+    /// Groups whose positions a transaction has changed, and one step of the pass: the list of groups, or what some of them
+    /// have committed.
     async fn read(&mut self, inbox: &mut Inbox) {
+        let changed = inbox.pending.take_changed(GROUPS);
+        if !changed.is_empty() {
+            // The next transaction of a busy group is not far.
+            self.read_at = Instant::now() + PACE;
+            self.read_groups(inbox, changed, true).await;
+        }
         if self.list_wanted {
             match inbox.during(self.clusters.list()).await {
                 Ok(groups) => {
@@ -229,8 +236,13 @@ impl Writer {
             return;
         }
         let groups: Vec<String> = self.to_read.drain(..self.to_read.len().min(GROUPS)).collect();
+        self.read_groups(inbox, groups, false).await;
+    }
+
+    /// `changed`: by a transaction. Its coordinator answers before the group's knows of its end.
+    async fn read_groups(&mut self, inbox: &mut Inbox, groups: Vec<String>, changed: bool) {
         let moment = inbox.pending.moment();
-        let answers = inbox.during(self.clusters.committed_by(AUTHORITY, &groups)).await;
+        let answers = inbox.during(self.clusters.committed_by(AUTHORITY, &groups, changed)).await;
         let partitions = self.clusters.shared.partitions.load_full();
         for (group, answer) in groups.into_iter().zip(answers) {
             match answer {
@@ -239,9 +251,13 @@ impl Writer {
                         inbox.pending.put_found(shadow, moment);
                     }
                 }
+                Err(AdminError::Refused { code: code::UNSTABLE_OFFSET_COMMIT, .. }) => inbox.pending.change(group),
                 Err(error) if error.is_passing() => {
                     self.read_failed(&error);
-                    self.to_read.push_back(group);
+                    match changed {
+                        true => inbox.pending.change(group),
+                        false => self.to_read.push_back(group),
+                    }
                 }
                 // Deleted since it was listed.
                 Err(AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. }) => {}
@@ -391,13 +407,18 @@ impl Clusters {
     }
 
     /// One answer for each group, in their order.
-    async fn committed_by(&self, side: Side, groups: &[String]) -> Vec<Result<groups::Committed, AdminError>> {
-        join_all(groups.iter().map(|group| self.committed(side, group))).await
+    async fn committed_by(
+        &self,
+        side: Side,
+        groups: &[String],
+        stable: bool,
+    ) -> Vec<Result<groups::Committed, AdminError>> {
+        join_all(groups.iter().map(|group| self.committed(side, group, stable))).await
     }
 
-    async fn committed(&self, side: Side, group: &str) -> Result<groups::Committed, AdminError> {
+    async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<groups::Committed, AdminError> {
         let address = self.coordinator(side, group).await?;
-        let answer = groups::committed(self.admin(side), &address, group).await;
+        let answer = groups::committed(self.admin(side), &address, group, stable).await;
         answer.inspect_err(|_| self.forget(side, group))
     }
 
@@ -431,7 +452,7 @@ impl Clusters {
     /// Only a group that holds nothing but what a shadow may: another of the same name may be somebody's.
     async fn delete_one(&self, group: &str) -> Result<(), AdminError> {
         let side = shadow::side(group);
-        let stored = match self.committed(side, group).await {
+        let stored = match self.committed(side, group, false).await {
             Err(AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. }) => return Ok(()),
             other => other?,
         };

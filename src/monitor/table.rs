@@ -54,6 +54,7 @@ table! {
     SEGMENTS: Gauge "segments" ["topic", "partition"] "segments of a partition's splice map; only partitions with more than one";
     STRAGGLERS: Counter "stragglers_total" ["migration"] "records that appeared on a sealed side";
     SEQUENCE_GATE: Counter "sequence_gate_total" ["outcome"] "idempotent batches that passed the sequence gate after a seal, by its verdict";
+    TRANSACTIONS_REFUSED: Counter "transactions_refused_total" [] "topics that a transaction was refused because their producers have switched";
     TRUNCATIONS: Counter "truncations_total" ["side"] "partitions whose log lost records below what was sealed or delivered";
     TRAILER_METADATA_DROPPED: Counter "trailer_metadata_dropped_total" [] "offset commits whose own metadata did not fit beside the trailer";
     SHADOW_COMMITS: Counter "shadow_commits_total" ["outcome"] "commits of shadows on the side that is not a group's home";

@@ -321,7 +321,7 @@ async fn groups_on_both(
         let committed = async |admin: &Admin, view: &ClusterView| {
             patiently(async || {
                 let address = ask::groups::coordinator(admin, &view.broker_list(), &group).await?;
-                ask::groups::committed(admin, &address, &group).await
+                ask::groups::committed(admin, &address, &group, false).await
             })
             .await
         };

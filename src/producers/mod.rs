@@ -3,6 +3,7 @@
 pub mod gate;
 pub mod order;
 pub mod stamp;
+pub mod transactions;
 pub mod unknown;
 
 pub use gate::{Gate, Outcome, Sealed, Verdict};

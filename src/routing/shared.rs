@@ -18,6 +18,7 @@ use crate::control::protocol::Truncated;
 use crate::groups::shadow::Told;
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
+use crate::producers::transactions::Transactions;
 use crate::store::State;
 use crate::upstream::Topology;
 use crate::virtual_cluster::VirtualCluster;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
     pub transaction_coordinators: Coordinators,
+    pub transactions: Transactions,
     pub stragglers: Stragglers,
     pub truncations: Truncations,
     pub in_flight: InFlight,
@@ -92,6 +94,7 @@ impl Shared {
             shadows,
             coordinators: Coordinators::default(),
             transaction_coordinators: Coordinators::default(),
+            transactions: Transactions::default(),
             stragglers: Stragglers::default(),
             truncations: Truncations::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),

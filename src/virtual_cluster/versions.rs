@@ -136,6 +136,10 @@ pub fn key_of(request: &RequestKind) -> (i16, &'static str) {
         RequestKind::ListTransactions(_) => ApiKey::ListTransactions,
         RequestKind::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
         RequestKind::ConsumerGroupDescribe(_) => ApiKey::ConsumerGroupDescribe,
+        RequestKind::AddPartitionsToTxn(_) => ApiKey::AddPartitionsToTxn,
+        RequestKind::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
+        RequestKind::EndTxn(_) => ApiKey::EndTxn,
+        RequestKind::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
         RequestKind::ListConfigResources(_) => ApiKey::ListConfigResources,
         _ => return (-1, "an API of which we ask nothing"),
     };

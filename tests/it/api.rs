@@ -18,5 +18,6 @@ mod table;
 mod security;
 mod topics;
 mod unseen_brokers;
+mod transactional;
 mod transactions;
 pub(crate) mod world;

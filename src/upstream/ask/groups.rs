@@ -89,8 +89,12 @@ pub async fn group_states(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<
     Ok(groups)
 }
 
+/// From this version on a request can ask for what no transaction is about to change.
+const REQUIRE_STABLE: i16 = 7;
+
 /// All that a group has committed, of its coordinator. Partitions that the broker answers with an error are left out.
-pub async fn committed(admin: &Admin, address: &str, group: &str) -> Result<Committed, AdminError> {
+/// `stable`: UNSTABLE_OFFSET_COMMIT while a transaction that carries a position of it has not ended.
+pub async fn committed(admin: &Admin, address: &str, group: &str, stable: bool) -> Result<Committed, AdminError> {
     let ours = ours(admin, OFFSET_FETCH, "OffsetFetch")?;
     let version = spoken(admin, address, OFFSET_FETCH, "OffsetFetch", ours).await?.max;
     let id = GroupId(text(group));
@@ -99,11 +103,16 @@ pub async fn committed(admin: &Admin, address: &str, group: &str) -> Result<Comm
             .with_groups(vec![OffsetFetchRequestGroup::default().with_group_id(id).with_topics(None)]),
         _ => OffsetFetchRequest::default().with_group_id(id).with_topics(None),
     };
-    let request = RequestKind::OffsetFetch(request);
+    let request = RequestKind::OffsetFetch(request.with_require_stable(stable && version >= REQUIRE_STABLE));
     let ResponseKind::OffsetFetch(answer) = admin.ask(address, &request).await? else {
         return Err(another_answer(admin, &request));
     };
-    let error = answer.groups.first().map_or(answer.error_code, |g| g.error_code);
+    let parts = answer.groups.iter().flat_map(|g| &g.topics).flat_map(|t| &t.partitions).map(|p| p.error_code);
+    let mut parts = parts.chain(answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
+    let error = match answer.groups.first().map_or(answer.error_code, |g| g.error_code) {
+        code::NONE if parts.any(|p| p == code::UNSTABLE_OFFSET_COMMIT) => code::UNSTABLE_OFFSET_COMMIT,
+        error => error,
+    };
     if error != code::NONE {
         let what = format!("what group {group} has committed");
         return Err(AdminError::Refused { side: admin.side, what, code: error });

@@ -1,0 +1,43 @@
+//! EndTxn (26), v0 to v4: to the id's coordinator, its producer id native, and never twice by us: one that comes late ends
+//! the next transaction (KAFKA-17754). A lost answer is NOT_COORDINATOR: the client looks up again and sends its own retry.
+//! v5 gives a new producer id or epoch with every answer (KIP-890), and is not offered.
+//!
+//! What was committed with it changes positions of groups behind our back: their shadows are read anew.
+
+use kafka_protocol::messages::{EndTxnRequest, EndTxnResponse, RequestKind, ResponseKind};
+
+use super::groups::lost_code;
+use super::transactions::{self, ask, native, note_error};
+use super::{Context, Input, Machine, Step};
+use crate::error::code;
+
+pub struct EndTxn(pub EndTxnRequest);
+
+impl Machine for EndTxn {
+    fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        let id = &self.0.transactional_id;
+        let Input::Answers(answers) = input else {
+            let Some(pid) = native(id, self.0.producer_id) else {
+                let refused = EndTxnResponse::default().with_error_code(code::INVALID_PRODUCER_ID_MAPPING);
+                return Step::Answer(refused.into());
+            };
+            return Step::Ask(vec![ask(id, RequestKind::EndTxn(self.0.clone().with_producer_id(pid)))]);
+        };
+        let answer = answers.into_iter().next();
+        let error = lost_code(answer.as_ref());
+        let mut answer = match answer {
+            Some(Ok(ResponseKind::EndTxn(answer))) => answer,
+            _ => EndTxnResponse::default().with_error_code(error),
+        };
+        note_error(cx, id, answer.error_code);
+        // librdkafka and franz-go abort what they were refused, and take the coordinator's word that there is nothing to
+        // abort for the end of the producer.
+        if answer.error_code == code::INVALID_TXN_STATE && !self.0.committed && cx.shared.transactions.has_none(id) {
+            answer.error_code = code::NONE;
+        }
+        if answer.error_code == code::NONE {
+            transactions::ended(cx, id);
+        }
+        Step::Answer(answer.into())
+    }
+}

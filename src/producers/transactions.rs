@@ -1,0 +1,141 @@
+//! Transactional producers: which side coordinates an id, and what the proxy has seen of each (DESIGN.md section 7). What is
+//! here is lost with the process; nothing but guards and shadows depends on it.
+//!
+//! Bounded: beyond [`MANY`] ids the names of new writers are not kept, only when they wrote last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ids::{Side, TopicName, VirtualPid};
+
+/// The side that coordinates a transactional id: no id has moved yet.
+pub fn home(_id: &str) -> Side {
+    Side::Source
+}
+
+/// Ids remembered.
+const MANY: usize = 10_000;
+/// Groups remembered of one transaction.
+const MANY_GROUPS: usize = 100;
+/// A producer that has not written for so long is taken for stopped: `transaction.max.timeout.ms` of the brokers, by which
+/// its last transaction has ended too.
+pub const LAPSE_MS: i64 = 15 * 60 * 1000;
+
+#[derive(Default, Debug)]
+pub struct Transactions(Mutex<Seen>);
+
+#[derive(Default, Debug)]
+struct Seen {
+    ids: HashMap<String, Id>,
+    /// When an id without a name here has written to a topic last.
+    nameless: HashMap<TopicName, i64>,
+}
+
+#[derive(Default, Debug)]
+struct Id {
+    pid: Option<VirtualPid>,
+    /// Topics of migrations, and when it has written to each last.
+    topics: HashMap<TopicName, i64>,
+    /// Groups whose positions its transaction carries.
+    groups: BTreeSet<String>,
+    /// Since its last transaction it was refused a partition, and given none.
+    refused: bool,
+    last_ms: i64,
+}
+
+impl Id {
+    fn is_lapsed(&self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.last_ms) > LAPSE_MS
+    }
+}
+
+impl Transactions {
+    /// It writes to a topic of a migration, or is about to.
+    pub fn writes(&self, id: &str, pid: VirtualPid, topic: &TopicName, now_ms: i64) {
+        let mut seen = self.lock();
+        let Some(known) = seen.id(id, now_ms) else {
+            seen.nameless.insert(topic.clone(), now_ms);
+            return;
+        };
+        known.pid = Some(pid);
+        match known.topics.get_mut(topic) {
+            Some(at) => *at = now_ms,
+            None => drop(known.topics.insert(topic.clone(), now_ms)),
+        }
+    }
+
+    /// Who writes to one of these topics: ids with their topics, in their order. A writer without a name is `""`.
+    pub fn writers(&self, of: impl Fn(&TopicName) -> bool, now_ms: i64) -> BTreeMap<String, BTreeSet<TopicName>> {
+        let seen = self.lock();
+        let fresh = |(topic, at): &(&TopicName, &i64)| now_ms.saturating_sub(**at) <= LAPSE_MS && of(topic);
+        let topics = |all: &HashMap<TopicName, i64>| -> BTreeSet<TopicName> {
+            all.iter().filter(fresh).map(|(topic, _)| topic.clone()).collect()
+        };
+        let named = seen.ids.iter().map(|(id, known)| (id.clone(), topics(&known.topics)));
+        let all = named.chain([(String::new(), topics(&seen.nameless))]);
+        all.filter(|(_, topics)| !topics.is_empty()).collect()
+    }
+
+    /// The transactional id of a producer.
+    pub fn id_of(&self, pid: VirtualPid) -> Option<String> {
+        self.lock().ids.iter().find(|(_, known)| known.pid == Some(pid)).map(|(id, _)| id.clone())
+    }
+
+    /// It was refused a partition of its transaction.
+    pub fn refused(&self, id: &str, now_ms: i64) {
+        if let Some(known) = self.lock().id(id, now_ms) {
+            known.refused = true;
+        }
+    }
+
+    /// Its coordinator has taken something into its transaction: that one has begun.
+    pub fn began(&self, id: &str) {
+        if let Some(known) = self.lock().ids.get_mut(id) {
+            known.refused = false;
+        }
+    }
+
+    /// Its transaction is going to carry positions of a group.
+    pub fn carries(&self, id: &str, group: &str, now_ms: i64) {
+        if let Some(known) = self.lock().id(id, now_ms)
+            && known.groups.len() < MANY_GROUPS
+        {
+            known.groups.insert(group.to_owned());
+        }
+    }
+
+    /// Whether all that its transaction wanted was refused: then none has begun.
+    pub fn has_none(&self, id: &str) -> bool {
+        self.lock().ids.get(id).is_some_and(|known| known.refused)
+    }
+
+    /// Its transaction is over: the groups whose positions it carried.
+    pub fn ended(&self, id: &str) -> BTreeSet<String> {
+        let mut seen = self.lock();
+        let Some(known) = seen.ids.get_mut(id) else { return BTreeSet::new() };
+        known.refused = false;
+        std::mem::take(&mut known.groups)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// `None`: there is no room for another.
+    fn id(&mut self, id: &str, now_ms: i64) -> Option<&mut Id> {
+        if !self.ids.contains_key(id) {
+            if self.ids.len() >= MANY {
+                self.ids.retain(|_, known| !known.is_lapsed(now_ms));
+            }
+            if self.ids.len() >= MANY {
+                return None;
+            }
+            self.ids.insert(id.to_owned(), Id::default());
+        }
+        let known = self.ids.get_mut(id)?;
+        known.last_ms = now_ms;
+        Some(known)
+    }
+}
