@@ -227,6 +227,7 @@ impl Control {
             });
         }
         self.pinned(known).await?;
+        crate::seal::transactions::nobody_writes(&self.shared, &partitions, crate::clock::now_ms())?;
         // Much may have changed since `prepare`; what is found after the seal is found by clients.
         let pinned = known.topics.iter().map(|t| t.name.clone()).collect();
         self.preflight(migration, Some(&pinned)).await?;

@@ -47,10 +47,12 @@ pub struct SideFacts {
     pub connections: BTreeMap<String, String>,
 }
 
-/// An open transaction on the source: its producer does not come through the proxy, which turns such producers away.
+/// An open transaction on the source, with records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenTransaction {
     pub partition: i32,
+    /// `None`: no coordinator has such a producer, or the brokers do not list transactions (older than 3.0).
+    pub transactional_id: Option<String>,
     pub producer_id: i64,
     pub start_offset: i64,
 }
@@ -80,6 +82,8 @@ pub struct TopicFacts {
     /// Partitions of the target that hold records and that no seal of ours has begun.
     pub foreign: Vec<(i32, Extent)>,
     pub open_transactions: Vec<OpenTransaction>,
+    /// Transactional ids whose open transaction has partitions of it, written to or not.
+    pub begun_by: Vec<String>,
 }
 
 /// Limits of brokers that clients of both clusters meet.
@@ -286,16 +290,24 @@ async fn open_transactions(
         Err(AdminError::Unsupported { .. }) => return Ok(()),
         other => other?,
     };
+    let open = match patiently(async || ask::transactions::open_transactions(source, from).await).await {
+        Err(AdminError::Unsupported { .. }) => vec![],
+        other => other?,
+    };
+    let id_of = |pid: i64| open.iter().find(|t| t.producer_id == pid).map(|t| t.id.clone());
     for (tp, producers) in found {
         for p in producers.unwrap_or_default().iter().filter(|p| p.current_txn_start_offset >= 0) {
             facts.entry(tp.topic.clone()).or_default().open_transactions.push(OpenTransaction {
                 partition: tp.partition,
+                transactional_id: id_of(p.producer_id),
                 producer_id: p.producer_id,
                 start_offset: p.current_txn_start_offset,
             });
         }
     }
-    for topic in facts.values_mut() {
+    for (name, topic) in facts {
+        topic.begun_by = open.iter().filter(|t| t.topics.contains(name)).map(|t| t.id.clone()).collect();
+        topic.begun_by.sort();
         topic.open_transactions.sort_by_key(|t| (t.partition, t.start_offset));
     }
     Ok(())

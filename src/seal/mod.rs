@@ -9,6 +9,7 @@ pub mod reading;
 pub mod run;
 pub mod settle;
 pub mod sides;
+pub mod transactions;
 
 pub use run::{Sealed, run};
 

@@ -15,9 +15,10 @@ use super::reading::{self, Judged, Known, Reading, UNREAD};
 use super::refuse;
 use super::settle::{self, Resend};
 use super::sides::{Seen, Sides};
+use super::transactions;
 use crate::clock;
 use crate::control::protocol::Refusal;
-use crate::ids::{Native, Side, TopicPartition};
+use crate::ids::{Native, Side, TopicPartition, VirtualPid};
 use crate::migration::marker;
 use crate::monitor::metrics::HoldOutcome;
 use crate::offsets::SpliceMap;
@@ -223,6 +224,7 @@ impl Work<'_> {
         self.waits_for("a worker that has not seen the hold");
         hold.acknowledged(workers).await?;
         crate::crash_point!("seal.held");
+        transactions::nobody_writes(self.shared, self.partitions, clock::now_ms())?;
         hold.within(self.settle()).await??;
         crate::crash_point!("seal.settled");
         let details = hold.within(self.read()).await??;
@@ -340,7 +342,11 @@ impl Work<'_> {
         let journal = self.store.state();
         let other_end = journal.partition(&reading.partition).map_or(Native(0), |h| h.journalled_end(self.to));
         let recent = live.gate().recent(clock::now_ms()).collect();
-        Known { map, visible: live.visible().0, other_end, recent }
+        let open = reading.producers.iter().filter(|p| p.current_txn_start_offset >= 0).map(|p| p.producer_id);
+        // A transaction's producer has its coordinator's own number.
+        let id = |pid| Some((pid, self.shared.transactions.id_of(VirtualPid::issued(self.to.other(), pid))?));
+        let ids = open.filter_map(id).collect();
+        Known { map, visible: live.visible().0, other_end, recent, ids }
     }
 
     /// Intent, markers, commit. From the commit on there is no way back.

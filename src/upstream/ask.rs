@@ -2,7 +2,7 @@
 //!
 //! * [`offsets`]: where logs begin and end. * [`producers`]: who has written. * [`data`]: one batch in, one read out.
 //! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to. * [`described`]: topics by name.
-//! * [`groups`]: what groups have committed. * [`epochs`]: where a leader epoch ends.
+//! * [`groups`]: what groups have committed. * [`epochs`]: where a leader epoch ends. * [`transactions`]: which are open.
 //!
 //! A question is asked once, of the leaders that the given view names. [`settled`] asks again with a fresh look while the answers
 //! are passing ones, until a deadline.
@@ -16,6 +16,7 @@ pub mod groups;
 pub mod offsets;
 pub mod producers;
 pub mod topics;
+pub mod transactions;
 
 pub use configs::{TopicConfig, describe_broker_config, describe_topic_configs};
 pub use data::{fetch_raw, produce_raw};

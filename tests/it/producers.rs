@@ -1,13 +1,15 @@
 //! The pure machines behind produce: the sequence gate, the order of one client's batches, lost batches, the seal's judgement.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_cutover::ids::{Native, Side, TopicPartition, VirtualPid};
+use kafka_cutover::ids::{Native, Side, TopicName, TopicPartition, VirtualPid};
 use kafka_cutover::offsets::SpliceMap;
 use kafka_cutover::producers::gate::{Gate, Outcome, Recent, Sealed, Verdict};
 use kafka_cutover::producers::order::{At, Key, Order};
 use kafka_cutover::producers::stamp::Stamp;
+use kafka_cutover::producers::transactions::{LAPSE_MS, Transactions};
 use kafka_cutover::producers::unknown::{Unknown, Unknowns};
 use kafka_cutover::seal::reading::{Judged, Known, Reading, judge};
 use kafka_cutover::store::SealedProducer;
@@ -269,7 +271,13 @@ fn reading(producers: Vec<ProducerState>) -> Reading {
 }
 
 fn held_against() -> Known {
-    Known { map: SpliceMap::whole(Side::Source), visible: 10, other_end: Native(0), recent: vec![] }
+    Known {
+        map: SpliceMap::whole(Side::Source),
+        visible: 10,
+        other_end: Native(0),
+        recent: vec![],
+        ids: HashMap::new(),
+    }
 }
 
 #[test]
@@ -283,6 +291,58 @@ fn an_open_transaction_stops_a_seal() {
         other => panic!("a refusal was expected: {other:?}"),
     }
     assert!(matches!(judge(&reading(vec![producer(3)]), &held_against(), Side::Target, NOW), Judged::Sealed { .. }));
+}
+
+#[test]
+fn an_open_transactions_id_is_named_where_it_is_known() {
+    let open = ProducerState { current_txn_start_offset: 4, ..producer(-1) };
+    let known = Known { ids: HashMap::from([(7, "payments".to_owned())]), ..held_against() };
+    let Judged::Refused(guard) = judge(&reading(vec![open]), &known, Side::Target, NOW) else { panic!("a refusal") };
+    assert!(guard.message.contains("transactional id payments"), "{}", guard.message);
+}
+
+#[test]
+fn who_writes_in_transactions_is_remembered_for_a_while() {
+    let seen = Transactions::default();
+    let (a, b): (TopicName, TopicName) = ("a".into(), "b".into());
+    seen.writes("one", VirtualPid(1), &a, NOW);
+    seen.writes("two", VirtualPid(2), &b, NOW);
+    let of_a = |now| seen.writers(|topic| **topic == *"a", now).into_keys().collect::<Vec<_>>();
+    assert_eq!(of_a(NOW + LAPSE_MS), ["one"]);
+    assert_eq!(of_a(NOW + LAPSE_MS + 1), [""; 0]);
+    seen.writes("one", VirtualPid(1), &a, NOW + 10);
+    assert_eq!(of_a(NOW + LAPSE_MS + 10), ["one"]);
+    assert_eq!(seen.id_of(VirtualPid(2)), Some("two".to_owned()));
+    assert_eq!(seen.id_of(VirtualPid(3)), None);
+}
+
+#[test]
+fn writers_beyond_the_memory_count_without_a_name() {
+    let seen = Transactions::default();
+    let topic: TopicName = "t".into();
+    for n in 0..10_000 {
+        seen.writes(&format!("id-{n}"), VirtualPid(n), &topic, NOW);
+    }
+    let another: TopicName = "another".into();
+    seen.writes("late", VirtualPid(10_000), &another, NOW);
+    let writers = seen.writers(|t| *t == another, NOW);
+    assert_eq!(writers.keys().collect::<Vec<_>>(), [""]);
+    // Whoever has stopped makes room.
+    seen.writes("late", VirtualPid(10_000), &another, NOW + LAPSE_MS + 1);
+    assert_eq!(seen.writers(|t| *t == another, NOW + LAPSE_MS + 1).keys().next_back().unwrap(), "late");
+}
+
+#[test]
+fn what_a_transaction_carries_goes_with_it() {
+    let seen = Transactions::default();
+    assert!(!seen.has_none("tx") && seen.ended("tx").is_empty());
+    seen.carries("tx", "g", NOW);
+    seen.refused("tx", NOW);
+    assert!(seen.has_none("tx"));
+    seen.began("tx");
+    assert!(!seen.has_none("tx"));
+    assert_eq!(seen.ended("tx").into_iter().collect::<Vec<_>>(), ["g"]);
+    assert!(seen.ended("tx").is_empty());
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod seam;
 mod sealed;
 mod settling;
 mod tools;
+mod transactions;
 mod wayout;
 #[cfg(feature = "librdkafka")]
 mod real_client;
