@@ -9,4 +9,5 @@ mod lost_answer;
 mod outage;
 mod readers;
 mod tools;
+mod transactions;
 mod versions;

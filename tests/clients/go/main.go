@@ -20,6 +20,7 @@ type options struct {
 	acks, idempotent, compresses string
 	partition                    int
 	logSends                     bool
+	transactionalID              string
 
 	group, assign, from, commit, isolation string
 }
@@ -61,6 +62,7 @@ func parse(command string, words []string) *options {
 		set.IntVar(&o.size, "size", 0, "")
 		set.IntVar(&o.partition, "partition", -1, "")
 		set.BoolVar(&o.logSends, "log-sends", false, "")
+		set.StringVar(&o.transactionalID, "transactional-id", "", "")
 	} else {
 		set.StringVar(&o.group, "group", "", "")
 		set.StringVar(&o.assign, "assign", "", "")

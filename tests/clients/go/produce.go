@@ -37,6 +37,9 @@ func (o *options) producing(e *events) []kgo.Opt {
 		}
 		opts = append(opts, kgo.ProducerBatchCompression(codec))
 	}
+	if o.transactionalID != "" {
+		opts = append(opts, kgo.TransactionalID(o.transactionalID))
+	}
 	if o.partition >= 0 {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}
@@ -50,6 +53,10 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 	}
 	defer client.Close()
 	var acked, failed atomic.Int64
+	var open *transactions
+	if o.transactionalID != "" {
+		open = &transactions{client: client, e: e, acked: &acked, number: -1}
+	}
 	e.emit("ready", nil)
 
 	sent := 0
@@ -63,6 +70,9 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 		if o.logSends {
 			e.emit("send", fields{"s": seq, "k": key, "id": id})
 		}
+		if open != nil {
+			open.before(seq)
+		}
 		record := &kgo.Record{
 			Topic: o.topic, Partition: int32(max(o.partition, 0)), Key: []byte(key), Value: value(o, seq, key, id),
 		}
@@ -72,15 +82,23 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 				e.emit("fail", fields{"s": seq, "k": key, "id": id, "error": err.Error()})
 				return
 			}
-			acked.Add(1)
 			offset := written.Offset
 			if o.acks == "0" {
 				offset = -1
 			}
-			e.emit("ack", fields{"s": seq, "k": key, "id": id, "pt": written.Partition, "o": offset})
+			ack := fields{"s": seq, "k": key, "id": id, "pt": written.Partition, "o": offset}
+			if open != nil {
+				open.keep(ack)
+				return
+			}
+			acked.Add(1)
+			e.emit("ack", ack)
 		})
 	}
 	client.Flush(context.Background())
+	if open != nil {
+		open.end()
+	}
 	e.emit("done", fields{"sent": sent, "acked": acked.Load(), "failed": failed.Load()})
 	return 0
 }

@@ -23,7 +23,10 @@ def produce(args, events, stop):
     config = properties(args, events)
     flags = {"acks": args.acks, "enable.idempotence": args.idempotent, "compression.type": args.compression}
     config.update({key: flag for key, flag in flags.items() if flag is not None})
+    if args.transactional_id:
+        config["transactional.id"] = args.transactional_id
     producer = Producer({**config, **args.extra})
+    transactions = Transactions(producer, events) if args.transactional_id else None
     counts = {"sent": 0, "acked": 0, "failed": 0}
     partition = {} if args.partition is None else {"partition": args.partition}
 
@@ -34,9 +37,12 @@ def produce(args, events, stop):
 
         def delivered(error, message):
             if error is None:
-                counts["acked"] += 1
                 offset = message.offset()
-                events.emit("ack", s=seq, k=key, id=identity, pt=message.partition(), o=-1 if offset is None or offset < 0 else offset)
+                ack = {"s": seq, "k": key, "id": identity, "pt": message.partition(), "o": -1 if offset is None or offset < 0 else offset}
+                if transactions:
+                    return transactions.written.append(ack)
+                counts["acked"] += 1
+                events.emit("ack", **ack)
             else:
                 failed(error)
 
@@ -54,16 +60,52 @@ def produce(args, events, stop):
             except KafkaException as error:
                 return failed(error)
 
+    if transactions:
+        producer.init_transactions(60)
     events.emit("ready")
     start = time.monotonic()
     while not stop.is_set() and not (args.records and counts["sent"] >= args.records):
         producer.poll(min(0.1, record.due(args, start, counts["sent"])))
         if record.due(args, start, counts["sent"]) == 0:
+            if transactions:
+                transactions.before(counts["sent"], counts)
             counts["sent"] += 1
             send(counts["sent"] - 1)
     producer.flush()
+    if transactions:
+        transactions.end(counts)
     events.emit("done", **counts)
     return 0
+
+
+class Transactions:
+    """Every 20 records are a transaction, and every fourth of these is aborted. Acknowledged is what is committed."""
+
+    RECORDS, ABORTS = 20, 4
+
+    def __init__(self, producer, events):
+        self.producer, self.events, self.written, self.number = producer, events, [], None
+
+    def before(self, seq, counts):
+        if seq // self.RECORDS != self.number:
+            self.end(counts)
+            self.producer.begin_transaction()
+            self.number = seq // self.RECORDS
+
+    def end(self, counts):
+        """Ends the one that is open. What is aborted is in the log by then."""
+        if self.number is None:
+            return
+        self.producer.flush()
+        if self.number % self.ABORTS == self.ABORTS - 1:
+            self.producer.abort_transaction(60)
+        else:
+            self.producer.commit_transaction(60)
+            counts["acked"] += len(self.written)
+            for ack in self.written:
+                self.events.emit("ack", **ack)
+        self.written.clear()
+        self.number = None
 
 
 # --- consume ---

@@ -43,6 +43,7 @@ def arguments(add_flags=None):
     produce.add_argument("--size", type=int, default=0)
     produce.add_argument("--partition", type=int)
     produce.add_argument("--log-sends", action="store_true")
+    produce.add_argument("--transactional-id")
 
     consume = commands.add_parser("consume")
     consume.add_argument("--group")

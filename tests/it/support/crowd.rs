@@ -240,6 +240,11 @@ impl Crowd {
         offsets
     }
 
+    /// All that was said, each client's in its order.
+    pub fn events(&self) -> Vec<Event> {
+        self.board.events()
+    }
+
     /// What Java's admin client says of the topic's offsets.
     pub fn java_offsets(&self, spec: &str) -> BTreeMap<i32, i64> {
         let mut command = run();

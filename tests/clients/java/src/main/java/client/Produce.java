@@ -11,7 +11,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** Sends records of the audit's format, one event for each outcome. */
 final class Produce {
-    static final String FLAGS = "bootstrap topic name records rate keys acks idempotent compression size partition";
+    static final String FLAGS = "bootstrap topic name records rate keys acks idempotent compression size partition transactional-id";
 
     private Produce() { }
 
@@ -25,13 +25,18 @@ final class Produce {
         Integer partition = options.has("partition") ? (int) options.number("partition", 0) : null;
         boolean logSends = options.has("log-sends");
         Properties properties = options.withExtra(options.properties(
-                "acks", "acks", "idempotent", "enable.idempotence", "compression", "compression.type"));
+                "acks", "acks", "idempotent", "enable.idempotence", "compression", "compression.type",
+                "transactional-id", "transactional.id"));
+        Transactions transactions = options.has("transactional-id") ? new Transactions() : null;
 
         AtomicLong acked = new AtomicLong();
         AtomicLong failed = new AtomicLong();
         long sent = 0;
         try (KafkaProducer<byte[], byte[]> producer =
                      new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
+            if (transactions != null) {
+                producer.initTransactions();
+            }
             Events.emit("ready");
             long start = System.nanoTime();
             while (records == 0 || sent < records) {
@@ -44,11 +49,16 @@ final class Produce {
                 if (logSends) {
                     Events.emit("send", "s", seq, "k", key, "id", id);
                 }
+                if (transactions != null) {
+                    transactions.before(producer, seq, acked);
+                }
                 ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, partition,
                         key.getBytes(StandardCharsets.US_ASCII), value(name, seq, key, id, size));
                 try {
                     producer.send(record, (written, error) -> {
-                        if (error == null) {
+                        if (error == null && transactions != null) {
+                            transactions.written("s", seq, "k", key, "id", id, "pt", written.partition(), "o", written.offset());
+                        } else if (error == null) {
                             acked.incrementAndGet();
                             Events.emit("ack", "s", seq, "k", key, "id", id, "pt", written.partition(), "o", written.offset());
                         } else {
@@ -62,6 +72,9 @@ final class Produce {
                 }
             }
             producer.flush();
+            if (transactions != null) {
+                transactions.end(producer, acked);
+            }
         }
         Events.emit("done", "sent", sent, "acked", acked.get(), "failed", failed.get());
         return 0;
