@@ -56,6 +56,9 @@ impl Member {
     }
 }
 
+/// By topic and partition.
+pub type Positions = Vec<((String, i32), Committed)>;
+
 pub struct Committed {
     pub offset: i64,
     pub leader_epoch: i32,
@@ -94,7 +97,7 @@ pub struct Group {
     pub members: BTreeMap<String, Member>,
     pub offsets: BTreeMap<(String, i32), Committed>,
     /// By producer id: positions that its transaction commits.
-    pub in_transactions: BTreeMap<i64, Vec<((String, i32), Committed)>>,
+    pub in_transactions: BTreeMap<i64, Positions>,
     statics: HashMap<String, String>,
     /// Ids given out (MEMBER_ID_REQUIRED) that have not joined yet.
     pending: HashMap<String, Instant>,
