@@ -31,7 +31,7 @@ pub const MIGRATION: &str = "moved";
 /// The marker topic of a proxy with the default name.
 pub const MARKERS: &str = "__kafka_cutover.default";
 /// A test that waits this long has failed.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 /// Between two looks at what cannot be awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
