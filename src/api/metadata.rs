@@ -68,6 +68,7 @@ impl Machine for Metadata {
             if sought.fold(false, |any, one| any | one) {
                 return look_again;
             }
+            let any_missing = !missing.is_empty();
             let absent: Vec<TopicName> =
                 missing.into_iter().filter(|n| cx.topology.topic(Side::Source, n.as_str()).is_none()).collect();
             if !absent.is_empty() && self.may_create(cx) && cx.shared.source_creates_topics() {
@@ -78,7 +79,7 @@ impl Machine for Metadata {
                 }
                 return Step::Answer(ResponseKind::Metadata(answer(cx, &self.request)));
             }
-            if self.created || absent.is_empty() {
+            if self.created || any_missing && absent.is_empty() {
                 // Created, or without a leader yet: a moment later it has one.
                 cx.shared.refresh(Side::Source);
                 return look_again;
@@ -163,7 +164,11 @@ fn one(cx: &Context<'_>, name: Option<&TopicName>, id: Uuid) -> MetadataResponse
     let topic = MetadataResponseTopic::default().with_topic_authorized_operations(NOT_ASKED);
     match name {
         Some(name) => topic.with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION).with_name(Some(name.clone())),
-        None => topic.with_error_code(code::UNKNOWN_TOPIC_ID).with_topic_id(id),
+        None => {
+            // As a broker has it; nothing was nullable before v12, nor could a client ask by id then.
+            let name = (cx.version < 12).then(TopicName::default);
+            topic.with_error_code(code::UNKNOWN_TOPIC_ID).with_topic_id(id).with_name(name)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use kafka_cutover::error::code;
 use kafka_cutover::ids::Side;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, RequestKind, ResponseKind};
+use uuid::Uuid;
 
 use super::world::{Running, World, topic};
 
@@ -50,6 +51,21 @@ fn a_name_of_a_migration_that_has_moved_on_is_not_created_nor_is_our_own() {
         assert!(looks(&mut machine));
         world.pass_generation(Side::Source);
         assert_eq!(error(machine.ends(Input::Woken)), code::UNKNOWN_TOPIC_OR_PARTITION, "{name}");
+    }
+}
+
+#[test]
+fn an_id_that_nobody_has_comes_back_without_a_name_where_none_may_stand() {
+    let id = Uuid::from_u128(77);
+    for (version, name) in [(10, Some(topic(""))), (11, Some(topic(""))), (12, None)] {
+        let world = World::new();
+        let asked = MetadataRequestTopic::default().with_topic_id(id).with_name(None);
+        let mut machine = world.machine(version, MetadataRequest::default().with_topics(Some(vec![asked])));
+        assert!(looks(&mut machine));
+        world.pass_generation(Side::Source);
+        let ResponseKind::Metadata(answer) = machine.ends(Input::Woken) else { panic!("another API") };
+        let found = &answer.topics[0];
+        assert_eq!((found.error_code, found.topic_id, &found.name), (code::UNKNOWN_TOPIC_ID, id, &name), "v{version}");
     }
 }
 
