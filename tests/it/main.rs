@@ -8,6 +8,7 @@ mod connection;
 mod control;
 mod demo;
 mod embedded;
+mod golden;
 mod guards;
 mod monitor;
 mod offered;

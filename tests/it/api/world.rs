@@ -45,20 +45,28 @@ pub struct World {
 impl World {
     /// Nothing is sealed yet.
     pub fn new() -> Self {
-        let config = Config {
+        Self::of(Self::config(), Arc::new(Metrics::new()))
+    }
+
+    /// Migration `shop` has `orders` and whatever begins so.
+    pub fn config() -> Config {
+        Config {
             migrations: vec![Migration {
                 name: "shop".to_owned(),
                 topics: vec![Pattern::new("orders.*").unwrap()],
                 ..Migration::default()
             }],
             ..Config::default()
-        };
+        }
+    }
+
+    pub fn of(config: Config, metrics: Arc<Metrics>) -> Self {
         let cluster = VirtualCluster { cluster_id: "source-cluster".to_owned(), versions: Versions::default() };
         let topology = Arc::new(ArcSwap::from_pointee(Topology {
             sides: [Some(Arc::new(cluster_view(Side::Source))), Some(Arc::new(cluster_view(Side::Target)))],
         }));
         let (deadlines, (shadows, told)) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
-        let shared = Shared::new(config, cluster, topology, deadlines, shadows, Arc::new(Metrics::new()));
+        let shared = Shared::new(config, cluster, topology, deadlines, shadows, metrics);
         let state = || PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
         let orders = Arc::new((0..3).map(|_| state()).collect::<Vec<_>>());
         shared.publish_partitions(Partitions {

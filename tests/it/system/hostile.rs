@@ -1,6 +1,6 @@
 //! Clients that mean harm, and clients that are many: what is wrong ends its own connection and nobody else's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::world::*;
+use crate::golden::runs;
 use crate::wire::filled::{Mark, filled};
 
 /// Resident memory may grow by this while everybody lies about sizes; other tests of this process run meanwhile.
@@ -119,6 +120,29 @@ async fn what_is_no_request_ends_its_connection_only() {
     assert_eq!(good.receive::<ApiVersionsRequest>(0).await.unwrap().error_code, 35);
     works(&mut good).await;
     assert!(resident_kib() < before + ROOM_KIB);
+}
+
+/// The newest of an API, some of whose bytes are missing (`golden::cut` has every cut of every version, without a
+/// connection).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_cut_short_ends_its_connection_only() {
+    const CUTS: usize = 8;
+    let world = World::new(1);
+    let mut good = world.client().await;
+    let offered = good.ask(&ApiVersionsRequest::default(), 3).await.api_keys;
+    let newest: HashMap<i16, i16> = offered.iter().map(|k| (k.api_key, k.max_version)).collect();
+    let requests = runs().iter().map(|run| &run.request).filter(|f| newest.get(&f.key) == Some(&f.version));
+    let mut seen = HashSet::new();
+    for frame in requests.filter(|f| seen.insert(f.key)) {
+        for cut in 0..CUTS {
+            let end = frame.bytes.len() * cut / CUTS + frame.bytes.len() / CUTS - 1;
+            let bytes = [&(end as i32).to_be_bytes()[..], &frame.bytes[..end]].concat();
+            let answer = answer_and_end(&world.address(), &bytes).await;
+            assert_eq!(answer, b"", "API key {} v{} cut at {end}", frame.key, frame.version);
+        }
+    }
+    assert!(seen.len() > 20, "{} APIs", seen.len());
+    works(&mut good).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,6 @@ mod chain;
 mod data_path;
 pub(crate) mod filled;
 mod frame;
-mod made;
+pub(crate) mod made;
 mod reply;
 mod schema;
