@@ -10,6 +10,7 @@ mod demo;
 mod embedded;
 mod golden;
 mod guards;
+mod leaks;
 mod monitor;
 mod offered;
 mod offsets;

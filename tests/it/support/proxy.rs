@@ -14,6 +14,7 @@ use kafka_cutover::monitor::health::Readiness;
 use tempfile::TempDir;
 
 use super::log::Log;
+use super::relay::Relay;
 use super::rig::Rig;
 use super::{PATIENCE, eventually, unique};
 
@@ -42,6 +43,8 @@ pub struct Proxy {
     process: Option<(Child, Arc<Log>)>,
     /// Of the processes that have ended.
     earlier: Vec<Arc<Log>>,
+    /// Clients come through it. At its end it fails a test whose clients were told who the brokers are.
+    relay: Relay,
     home: TempDir,
 }
 
@@ -49,6 +52,8 @@ impl Proxy {
     pub fn new(rig: &Rig, topics: &[&str]) -> Self {
         let port = free_port();
         let home = tempfile::Builder::new().prefix("kafka-cutover-").tempdir().expect("a directory");
+        let relay = Relay::new(Side::BOTH.map(|side| rig.bootstrap(side).split(',').map(str::to_owned).collect()));
+        relay.lead_to(&format!("127.0.0.1:{port}"));
         Self {
             name: unique("proxy"),
             port,
@@ -63,6 +68,7 @@ impl Proxy {
             topics: topics.iter().map(|t| (*t).to_owned()).collect(),
             process: None,
             earlier: Vec::new(),
+            relay,
             home,
         }
     }
@@ -73,8 +79,9 @@ impl Proxy {
         Self::new(rig, &topics)
     }
 
+    /// Where clients go: the relay, which leads to the proxy.
     pub fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.relay.address.clone()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -84,13 +91,13 @@ impl Proxy {
     /// Writes the config as it is now.
     pub fn config(&self) -> PathBuf {
         let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
-        let (socket, state) = (self.socket.display(), self.state.display());
+        let (socket, state, advertise) = (self.socket.display(), self.state.display(), &self.relay.address);
         let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
         let text = format!(
             "name: {name}\n\
              source: {{ bootstrap: [{source}] }}\n\
              target: {{ bootstrap: [{target}] }}\n\
-             listeners: [{{ bind: '127.0.0.1:{port}' }}]\n\
+             listeners: [{{ bind: '127.0.0.1:{port}', advertise: '{advertise}' }}]\n\
              control: {{ socket: {socket} }}\n\
              state: {{ dir: {state} }}\n\
              monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
@@ -250,7 +257,9 @@ impl Proxy {
     }
 
     pub fn prepare(&self) -> Outcome {
-        serde_json::from_str(&self.answer(&["prepare", MIGRATION, "--json"])).expect("an outcome")
+        let outcome = serde_json::from_str(&self.answer(&["prepare", MIGRATION, "--json"])).expect("an outcome");
+        self.relay.learn(); // of topics that the target has now
+        outcome
     }
 
     pub fn switch(&self) -> Outcome {

@@ -40,9 +40,9 @@ async fn a_second_proxy_on_the_state_directory_or_the_port_is_refused() {
     assert!(text.contains("in use by another kafka-cutover"), "{text}");
 
     let mut second = beside(&world, "second");
-    second.listeners[0].bind = world.address().parse().unwrap();
+    second.listeners[0].bind = world.bound();
     let text = why(second);
-    assert!(text.contains(&world.address()) && text.contains("cannot be listened on"), "{text}");
+    assert!(text.contains(&world.bound().to_string()) && text.contains("cannot be listened on"), "{text}");
 
     let mut second = beside(&world, "second");
     second.control.socket = world.config.control.socket.clone();

@@ -24,6 +24,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::support::relay::Relay;
+
 pub use crate::embedded::raw::{ONE, Plan, Raw, encode, idempotent, produce, text};
 
 /// The one migration, and the topics that it matches begin with it.
@@ -55,6 +57,8 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub struct World {
     // Dropped in this order: the proxy before what it talks to.
     pub proxy: Option<Running>,
+    /// Clients come through it: no test's client may be told who the brokers are.
+    pub relay: Option<Relay>,
     pub config: Config,
     pub source: Cluster,
     pub target: Cluster,
@@ -88,11 +92,16 @@ impl World {
         let dir = TempDir::new().unwrap();
         let mut config = config(&source, &target, dir.path());
         change(&mut config);
-        Self { proxy: None, config, source, target, dir }
+        Self { proxy: None, relay: None, config, source, target, dir }
     }
 
     pub fn start(&mut self) -> anyhow::Result<()> {
-        self.proxy = Some(proxy::start(self.config.clone())?);
+        let relay = Relay::new(Side::BOTH.map(|side| self.cluster(side).bootstrap()));
+        let mut config = self.config.clone();
+        config.listeners[0].advertise.0 = vec![relay.address.parse().expect("an address")];
+        let proxy = proxy::start(config)?;
+        relay.lead_to(&proxy.listeners[0].to_string());
+        (self.proxy, self.relay) = (Some(proxy), Some(relay));
         Ok(())
     }
 
@@ -113,8 +122,14 @@ impl World {
         self.proxy.as_ref().expect("the proxy runs")
     }
 
+    /// Where clients go.
     pub fn address(&self) -> String {
-        self.running().listeners[0].to_string()
+        self.relay.as_ref().expect("the proxy runs").address.clone()
+    }
+
+    /// Where the proxy itself listens.
+    pub fn bound(&self) -> SocketAddr {
+        self.running().listeners[0]
     }
 
     pub async fn client(&self) -> Raw {
