@@ -99,6 +99,8 @@ pub fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], str
             assert_eq!(on(Side::Source), on(Side::Target), "{name} in partition {number}");
         }
     }
+    // Each of them was looked at for who the brokers are: more than one for each producer and group that there is.
+    assert!(proxy.answers() > 10 * (producers.len() + groups.len()), "{} answers", proxy.answers());
     proxy.stop();
     assert_eq!(proxy.complaints(), Vec::<String>::new());
 }

@@ -164,6 +164,8 @@ impl Identities {
             (Leaf::Number(n), "port") => {
                 number(matches!(n, -1 | 0) || self.nodes.iter().any(|(_, port)| i64::from(*port) == *n))
             }
+            // Whom an ACL is about.
+            (Leaf::Text(_), "host") if field.is_in("acls") || field.is_in("matching_acls") => None,
             (Leaf::Text(t), "host") => number(t.is_empty() || self.nodes.iter().any(|(host, _)| host == t)),
             (Leaf::Text(t), "rack") => number(t.is_empty()),
             (Leaf::Text(t), "cluster_id") => {

@@ -35,6 +35,7 @@ pub struct Proxy {
     pub environment: Vec<(&'static str, &'static str)>,
     /// Lines for its config.
     pub more: &'static str,
+    pub hold_budget: &'static str,
     socket: PathBuf,
     monitor: u16,
     source: String,
@@ -61,6 +62,7 @@ impl Proxy {
             environment: Vec::new(),
             // Brokers, clients and the proxy share few cores: a broker may be silent for long, and is not dead.
             more: "timeouts: { straggling_part: 20s }",
+            hold_budget: "20s",
             socket: home.path().join("control.sock"),
             monitor: std::iter::repeat_with(free_port).find(|other| *other != port).expect("there is no end"),
             source: rig.bootstrap(Side::Source).to_owned(),
@@ -84,6 +86,11 @@ impl Proxy {
         self.relay.address.clone()
     }
 
+    /// Answers to clients that were looked at.
+    pub fn answers(&self) -> usize {
+        self.relay.answers()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
@@ -92,6 +99,7 @@ impl Proxy {
     pub fn config(&self) -> PathBuf {
         let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
         let (socket, state, advertise) = (self.socket.display(), self.state.display(), &self.relay.address);
+        let hold_budget = self.hold_budget;
         let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
         let text = format!(
             "name: {name}\n\
@@ -101,7 +109,7 @@ impl Proxy {
              control: {{ socket: {socket} }}\n\
              state: {{ dir: {state} }}\n\
              monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
-             seal: {{ hold_budget: 20s, settle_time: 3s }}\n\
+             seal: {{ hold_budget: {hold_budget}, settle_time: 3s }}\n\
              migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n{}\n",
             self.more
         );
@@ -200,7 +208,8 @@ impl Proxy {
         }
     }
 
-    fn begin_switch(&self) -> JoinHandle<Output> {
+    /// The switch, on a thread of its own.
+    pub fn begin_switch(&self) -> JoinHandle<Output> {
         let mut command = program();
         command.arg("--socket").arg(&self.socket).args(["switch", MIGRATION, "producers"]);
         std::thread::spawn(move || run_to_end(command))

@@ -44,6 +44,7 @@ enum Item {
     Wrong(String),
     Learn(std_mpsc::Sender<()>),
     Report(std_mpsc::Sender<Vec<String>>),
+    Count(std_mpsc::Sender<usize>),
 }
 
 impl Relay {
@@ -62,6 +63,7 @@ impl Relay {
             identities: Identities::new(vec![(address.ip().to_string(), address.port())]),
             strange: BTreeMap::new(),
             leaks: Vec::new(),
+            answers: 0,
         };
         std::thread::spawn(move || looker.run(told));
         let (to, tells) = (proxy.clone(), tell.clone());
@@ -93,6 +95,13 @@ impl Relay {
         drop(self.tell.send(Item::Report(done)));
         wait.recv().expect("who looks never stops")
     }
+
+    /// How many answers have been looked at.
+    pub fn answers(&self) -> usize {
+        let (done, wait) = std_mpsc::channel();
+        drop(self.tell.send(Item::Count(done)));
+        wait.recv().expect("who looks never stops")
+    }
 }
 
 impl Drop for Relay {
@@ -114,6 +123,7 @@ struct Looker {
     /// Topic ids that neither side knew when they came, and where they stood: their topics may have been deleted.
     strange: BTreeMap<Uuid, String>,
     leaks: Vec<String>,
+    answers: usize,
 }
 
 impl Looker {
@@ -126,6 +136,9 @@ impl Looker {
                     self.learn();
                     let _ = done.send(()); // the test may have ended
                 }
+                Item::Count(done) => {
+                    let _ = done.send(self.answers); // likewise
+                }
                 Item::Report(done) => {
                     self.learn();
                     drop(done.send(std::mem::take(&mut self.leaks)));
@@ -135,6 +148,7 @@ impl Looker {
     }
 
     fn look(&mut self, answer: &Answer) {
+        self.answers += 1;
         if self.identities.native(Side::Source).cluster_id.is_none() {
             self.learn();
         }
