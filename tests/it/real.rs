@@ -9,5 +9,6 @@ mod lost_answer;
 mod outage;
 mod readers;
 mod tools;
+mod tools_held;
 mod transactions;
 mod versions;

@@ -20,7 +20,11 @@ pub mod relay; // between clients and the proxy: looks at every answer
 #[cfg(feature = "librdkafka")]
 pub mod rig; // the two clusters
 #[cfg(feature = "librdkafka")]
+pub mod tools; // Kafka's command-line tools
+#[cfg(feature = "librdkafka")]
 pub mod whole_log; // what lies on them
+#[cfg(feature = "librdkafka")]
+pub mod withheld; // a source that keeps an answer for itself
 
 #[cfg(feature = "librdkafka")]
 use std::time::{Duration, Instant};

@@ -14,6 +14,8 @@ pub struct Own {
     /// That of tests/run's clusters: it stops also what a killed test leaves behind.
     dir: PathBuf,
     nodes: Vec<String>,
+    ids: Vec<String>,
+    cluster_id: String,
 }
 
 impl Own {
@@ -30,11 +32,20 @@ impl Own {
             start.args(["--property", property]);
         }
         // From here on it is to be stopped, whatever came of its start.
-        let mut own = Self { name, dir, nodes: Vec::new() };
+        let mut own = Self { name, dir, nodes: Vec::new(), ids: Vec::new(), cluster_id: String::new() };
         let told: serde_json::Value = serde_json::from_slice(&done(run_to_end(start)).stdout).expect("JSON");
         let nodes = told["nodes"].as_array().expect("nodes");
         own.nodes = nodes.iter().map(|n| n["addr"].as_str().expect("an address").to_owned()).collect();
+        own.ids = nodes.iter().map(|n| n["id"].to_string()).collect();
+        own.cluster_id = told["cluster_id"].as_str().expect("an id").to_owned();
         own
+    }
+
+    /// What clients must not see of it: hosts and node ids, and of a target its cluster id.
+    pub fn identities(&self, side: Side) -> Vec<String> {
+        let hosts = self.nodes.iter().filter_map(|addr| addr.rsplit_once(':')).map(|(host, _)| host.to_owned());
+        let cluster = (side == Side::Target).then(|| self.cluster_id.clone());
+        hosts.chain(self.ids.iter().cloned()).chain(cluster).collect()
     }
 
     /// Where its nodes listen.
