@@ -177,7 +177,7 @@ impl Runner<'_> {
         let version = self.version;
         let request = ProduceRequest::decode(body.clone(), version).expect("a request");
         let plan = produce::plan(&self.cx(), &request, &RefCell::new(Order::default()), false);
-        let Plan::Send { parts, local, unchanged } = plan else { panic!("it waits: {plan:?}") };
+        let Plan::Send { parts, local, unchanged, .. } = plan else { panic!("it waits: {plan:?}") };
         let mut brokers: Vec<_> = parts.iter().map(|p| (p.side, p.node)).collect();
         brokers.dedup();
         let mut ready: Vec<_> = local.into_iter().map(|l| (l.at, l.answer)).collect();

@@ -6,11 +6,21 @@ mod groups;
 mod positions;
 mod security;
 mod topics;
+mod transactions;
 
 use super::case::Case;
 
 pub(super) fn all() -> Vec<Case> {
-    [data::cases(), positions::cases(), groups::cases(), cluster::cases(), topics::cases(), security::cases()].concat()
+    [
+        data::cases(),
+        positions::cases(),
+        groups::cases(),
+        cluster::cases(),
+        topics::cases(),
+        security::cases(),
+        transactions::cases(),
+    ]
+    .concat()
 }
 
 /// A leader epoch of the source, as its brokers tell it.
