@@ -8,7 +8,7 @@ use kafka_protocol::messages::ApiKey;
 use tokio::sync::{Notify, watch};
 
 /// How many produced batches are remembered.
-const PRODUCED: usize = 4096;
+const PRODUCED: usize = 1 << 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {

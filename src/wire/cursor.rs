@@ -12,6 +12,8 @@ pub const REQUEST_ELEMENTS: usize = 200_000;
 /// The same of a broker's answer: Metadata of 200,000 partitions with three replicas has 1.4 million, DescribeProducers
 /// one for each producer of each partition. The frame's limit is the real bound here.
 pub const ANSWER_ELEMENTS: usize = 16_000_000;
+/// Bytes on the wire that an element of our own decoders has at least, unless it is made to deceive.
+const AN_ELEMENT: usize = 16;
 
 /// A reader over one message; what it hands out shares the message's bytes.
 #[derive(Debug, Clone)]
@@ -187,7 +189,8 @@ impl Cursor {
         mut read: impl FnMut(&mut Self) -> Result<T, WireError>,
     ) -> Result<Vec<T>, WireError> {
         let count = self.count(compact, least)?;
-        let mut all = Vec::with_capacity(count);
+        // In memory an element is many times what it must be on the wire: room for as many as are there, and not for a lie.
+        let mut all = Vec::with_capacity(count.min(self.remaining() / AN_ELEMENT + 1));
         for _ in 0..count {
             all.push(read(self)?);
         }

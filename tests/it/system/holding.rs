@@ -29,7 +29,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_that_cannot_settle_is_undone_in_order() {
-    let (world, hold, mut waiting) = stuck(Duration::from_secs(2)).await;
+    let (world, hold, mut waiting) = stuck(Duration::from_secs(8)).await;
     let pid = world.producer().await;
     let switch = world.begin_switch();
     let mut raw = world.client().await;
