@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE.parent / "kafka"))
 import artifacts  # noqa: E402
 
 JAVA_CLIENT = os.environ.get("KAFKA_CLIENTS_VERSION", "")  # another version than the one in java/pom.xml
+JAVA_OLD = ("2.8.2", "3.9.2")
 
 
 class Part:
@@ -55,15 +56,15 @@ class Debian:
         step(["apt-get", "install", "-y", "-q", "--no-install-recommends", self.name])
 
 
-def build_java(home):
-    version = [f"-Dkafka.version={JAVA_CLIENT}"] if JAVA_CLIENT else []
+def build_java(home, chosen=JAVA_CLIENT):
+    version = [f"-Dkafka.version={chosen}"] if chosen else []
     step(["mvn", "-B", "-q", "--no-transfer-progress", "-Dstyle.color=never", "-f", HERE / "java/pom.xml",
           f"-Dbuild.dir={home}", *version, "compile"])
 
 
-def build_python(home):
+def build_python(home, requirements="requirements.txt"):
     step([sys.executable, "-m", "venv", home])
-    step([home / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", HERE / "python/requirements.txt"])
+    step([home / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", HERE / "python" / requirements])
 
 
 def build_go(home):
@@ -76,18 +77,35 @@ def step(command, cwd=None):
         raise SystemExit(f"clients: failed: {' '.join(map(str, command))}")
 
 
-JAVA = Part("java", ["java/pom.xml", "java/src/**/*"], build_java, JAVA_CLIENT)
+def java(name, version):
+    return Part(name, ["java/pom.xml", "java/src/**/*"], lambda home: build_java(home, version), version)
+
+
+JAVA = java("java", JAVA_CLIENT)
+OLD_JAVA = {f"java-{version.rsplit('.', 1)[0]}": java(f"java-{version}", version) for version in JAVA_OLD}
 PYTHON = Part("python", ["python/requirements.txt"], build_python, sys.version)
+OLD_LIBRDKAFKA = Part("python-old", ["python/requirements-old.txt"], lambda home: build_python(home, "requirements-old.txt"), sys.version)
 GO = Part("go", ["go/*"], build_go)
 KCAT = Debian("kcat")
-ALL = [JAVA, PYTHON, GO, KCAT]
+ALL = [JAVA, *OLD_JAVA.values(), PYTHON, OLD_LIBRDKAFKA, GO, KCAT]
+
+
+def jvm(part):
+    return ["java", "-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "-cp", f"{part.home}/classes:{part.home}/lib/*", "client.Main"]
+
+
+def python(part, library):
+    return [f"{part.home}/bin/python", f"{HERE}/python/driver", "--lib", library]
+
 
 # Each library: what it needs, and its command line.
 LIBRARIES = {
-    "java": (JAVA, ["java", "-Xms32m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                    "-cp", f"{JAVA.home}/classes:{JAVA.home}/lib/*", "client.Main"]),
-    "confluent": (PYTHON, [f"{PYTHON.home}/bin/python", f"{HERE}/python/driver", "--lib", "confluent"]),
-    "kafka-python": (PYTHON, [f"{PYTHON.home}/bin/python", f"{HERE}/python/driver", "--lib", "kafka-python"]),
+    "java": (JAVA, jvm(JAVA)),
+    **{name: (part, jvm(part)) for name, part in OLD_JAVA.items()},
+    "confluent": (PYTHON, python(PYTHON, "confluent")),
+    "confluent-2.0": (OLD_LIBRDKAFKA, python(OLD_LIBRDKAFKA, "confluent")),
+    "kafka-python": (PYTHON, python(PYTHON, "kafka-python")),
     "franz-go": (GO, [f"{GO.home}/franz-go"]),
     "kcat": (KCAT, [sys.executable, f"{HERE}/kcat/driver"]),
 }

@@ -1,10 +1,11 @@
-// The driver of franz-go: produce and consume, one event for each outcome.
+// The driver of franz-go: produce, consume and admin, one event for each outcome.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,16 +27,20 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) < 2 || (os.Args[1] != "produce" && os.Args[1] != "consume") {
-		usage(fmt.Errorf("produce or consume"))
+	if len(os.Args) < 2 || !slices.Contains([]string{"produce", "consume", "admin"}, os.Args[1]) {
+		usage(fmt.Errorf("produce, consume or admin"))
 	}
 	o := parse(os.Args[1], os.Args[2:])
 	e := newEvents(o.name)
-	run := produce
-	if os.Args[1] == "consume" {
-		run = consume
+	code := 0
+	switch os.Args[1] {
+	case "produce":
+		code = produce(o, e, stopWish())
+	case "consume":
+		code = consume(o, e, stopWish())
+	default:
+		code = administer(o, e)
 	}
-	code := run(o, e, stopWish())
 	e.flush()
 	os.Exit(code)
 }
@@ -52,7 +57,10 @@ func parse(command string, words []string) *options {
 	set.StringVar(&o.topic, "topic", "", "")
 	set.StringVar(&o.name, "name", command, "")
 	set.Var(o.extra, "X", "key=value")
-	if command == "produce" {
+	switch command {
+	case "admin":
+		set.StringVar(&o.group, "group", "", "")
+	case "produce":
 		set.IntVar(&o.records, "records", 0, "")
 		set.IntVar(&o.rate, "rate", 0, "records a second, 0: as fast as it goes")
 		set.IntVar(&o.keys, "keys", 16, "")
@@ -63,7 +71,7 @@ func parse(command string, words []string) *options {
 		set.IntVar(&o.partition, "partition", -1, "")
 		set.BoolVar(&o.logSends, "log-sends", false, "")
 		set.StringVar(&o.transactionalID, "transactional-id", "", "")
-	} else {
+	default:
 		set.StringVar(&o.group, "group", "", "")
 		set.StringVar(&o.assign, "assign", "", "")
 		set.StringVar(&o.from, "from", "earliest", "")

@@ -4,6 +4,7 @@ import time
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Producer, TopicPartition
 
+import confluent_admin
 import record
 
 
@@ -14,6 +15,10 @@ def properties(args, events):
         "error_cb": lambda error: events.emit("log", level="ERRCB", text=str(error)),
         "logger": events.logger("librdkafka"),
     }
+
+
+def admin(args, events):
+    return confluent_admin.Admin(args, properties(args, events))
 
 
 # --- produce ---

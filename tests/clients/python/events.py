@@ -76,10 +76,10 @@ def stop_wish():
     return wish
 
 
-def leave(events, drive, args):
+def leave(events, drive, *args):
     """Runs the driver and ends the process with what it returns, at once: a SIGTERM that comes late must not change the outcome."""
     try:
-        code = drive(args, events, stop_wish())
+        code = drive(*args)
     except BaseException:
         traceback.print_exc()
         code = 1

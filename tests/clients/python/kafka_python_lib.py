@@ -7,6 +7,7 @@ import time
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
+import kafka_python_admin
 import record
 
 
@@ -23,6 +24,10 @@ def extra(args):
         except ValueError:
             return text
     return {key.replace(".", "_"): plain(text) for key, text in args.extra.items()}
+
+
+def admin(args, events):
+    return kafka_python_admin.Admin(args, {**properties(args, events), **extra(args)})
 
 
 # --- produce ---

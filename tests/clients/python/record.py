@@ -52,7 +52,10 @@ def arguments(add_flags=None):
     consume.add_argument("--commit", choices=COMMITS, default=AUTO)
     consume.add_argument("--isolation", choices=("read_uncommitted", "read_committed"))
 
-    for command in (produce, consume):
+    admin = commands.add_parser("admin")
+    admin.add_argument("--group", required=True)
+
+    for command in (produce, consume, admin):
         command.add_argument("--bootstrap", required=True)
         command.add_argument("--topic", required=True)
         command.add_argument("--name", required=True)

@@ -1,10 +1,11 @@
-//! One cutover in mid-stream while every client library writes and reads: nothing lost, copied, reordered, no error
-//! seen by a client. The whole of it: all at once at full speed, and then each of them alone.
+//! One cutover in mid-stream while every client library writes, reads and administers: nothing lost, copied, reordered,
+//! no error seen by a client, every administrator told what one cluster would tell. The whole of it: all at once at full speed, and then each of them alone.
 
 use std::time::Instant;
 
 use kafka_cutover::ids::Side;
 
+use crate::support::admins::Admins;
 use crate::support::crowd::{Crowd, LINGER};
 use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
@@ -13,18 +14,35 @@ use crate::support::unique;
 const PARTITIONS: i32 = 12;
 /// Name, library, flags.
 type Producer = (&'static str, &'static str, &'static [&'static str]);
-pub const PRODUCERS: [Producer; 7] = [
+pub const PRODUCERS: [Producer; 8] = [
     ("java-idempotent", "java", &["--compression", "lz4"]),
-    ("java-all", "java", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
-    ("java-one", "java", &["--acks", "1", "--idempotent", "false", "--compression", "gzip"]),
+    ("java-all", "java-3.9", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
+    // Its defaults are acks=1, and not idempotent.
+    ("java-one", "java-2.8", &["--compression", "gzip"]),
     ("confluent", "confluent", &["--compression", "snappy", "-X", LINGER]),
+    ("confluent-2.0", "confluent-2.0", &["--idempotent", "true", "-X", LINGER]),
     ("kcat", "kcat", &["-X", LINGER]),
     ("franz-go", "franz-go", &["--compression", "zstd"]),
     ("kafka-python", "kafka-python", &["--compression", "gzip"]),
 ];
+/// The whole version has these, too.
+pub const MORE: [Producer; 4] = [
+    ("java-3.9", "java-3.9", &["--compression", "snappy"]),
+    ("java-2.8", "java-2.8", &["--acks", "all", "--idempotent", "true", "--compression", "lz4"]),
+    ("java-4-all", "java", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
+    ("java-4-one", "java", &["--acks", "1", "--idempotent", "false", "--compression", "gzip"]),
+];
 /// Library, members of its group.
-pub const GROUPS: [(&str, usize); 5] =
-    [("java", 3), ("confluent", 2), ("kcat", 1), ("franz-go", 2), ("kafka-python", 1)];
+pub const GROUPS: [(&str, usize); 8] = [
+    ("java", 2),
+    ("java-3.9", 1),
+    ("java-2.8", 1),
+    ("confluent", 2),
+    ("confluent-2.0", 1),
+    ("kcat", 1),
+    ("franz-go", 2),
+    ("kafka-python", 1),
+];
 
 /// How much of it.
 pub struct Stream {
@@ -34,18 +52,19 @@ pub struct Stream {
     pub part: u64,
 }
 
-/// What two cores can do beside a build: seven runtimes and six brokers need them, too.
+/// What two cores can do beside a build: a score of runtimes and six brokers need them, too.
 const SMALL: Stream = Stream { rate: "100", part: 600 };
-/// Seven of these make 5,000 records a second.
-const FULL: Stream = Stream { rate: "720", part: 20_000 };
+/// Twelve of these make 5,000 records a second.
+const FULL: Stream = Stream { rate: "420", part: 20_000 };
 const ALONE: Stream = Stream { rate: "1000", part: 10_000 };
 
 #[test]
 fn one_cutover_under_every_client() {
     let rig = Rig::connect();
     if Rig::full() {
-        cut_over(&rig, &PRODUCERS, &GROUPS, &FULL);
-        for producer in PRODUCERS {
+        let producers = [&PRODUCERS[..], &MORE].concat();
+        cut_over(&rig, &producers, &GROUPS, &FULL);
+        for producer in producers {
             let group = GROUPS.iter().find(|(lib, _)| *lib == producer.1).expect("a group of each library");
             cut_over(&rig, &[producer], &[*group], &ALONE);
         }
@@ -67,6 +86,7 @@ pub fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], str
             crowd.member(lib, &format!("{lib}-member-{number}"), &group, &[]);
         }
     }
+    let mut admins = Admins::new(&proxy.bootstrap(), &topic, PARTITIONS, groups);
     crowd.wait_for_groups(PARTITIONS as usize);
     for (name, lib, flags) in producers {
         crowd.producer(lib, name, &[*flags, &["--rate", stream.rate]].concat());
@@ -75,13 +95,20 @@ pub fn cut_over(rig: &Rig, producers: &[Producer], groups: &[(&str, usize)], str
     // A producer's records before, between the steps, and after: the stream has no end until all of them are through.
     crowd.wait_for_producers(stream.part);
     let (since, so_far) = (Instant::now(), crowd.produced());
+    admins.begin();
     proxy.prepare();
     crowd.wait_for_producers(stream.part / 4);
+    admins.told(None);
+    admins.begin();
     let switched = proxy.switch();
     crowd.wait_for_producers(stream.part);
+    admins.told(None);
     let rate = (crowd.produced() - so_far) as f64 / since.elapsed().as_secs_f64();
     crowd.stop_producers();
     crowd.wait_for_readers();
+    admins.begin();
+    admins.told(Some(crowd.produced()));
+    admins.stop();
 
     let (verdict, log) = crowd.judge(rig);
     let names: Vec<&str> = producers.iter().map(|(name, ..)| *name).collect();

@@ -309,14 +309,14 @@ impl Drop for Crowd {
     }
 }
 
-fn allow_list(files: &[String]) -> AllowList {
+pub(super) fn allow_list(files: &[String]) -> AllowList {
     let read = |name: &String| std::fs::read_to_string(here().join(name)).expect("an allow-list");
     AllowList::parse(&files.iter().map(read).collect::<String>()).expect("an allow-list")
 }
 
 /// cargo's LD_LIBRARY_PATH names the folder of its own librdkafka: kcat would take that one, and not the old one that
 /// it is here for.
-fn run() -> Command {
+pub(super) fn run() -> Command {
     let mut command = Command::new(here().join("run"));
     command.env_remove("LD_LIBRARY_PATH");
     command

@@ -5,6 +5,8 @@
 //! wrong.
 
 #[cfg(feature = "librdkafka")]
+pub mod admins; // administrators
+#[cfg(feature = "librdkafka")]
 pub mod board; // what clients have said so far
 #[cfg(feature = "librdkafka")]
 pub mod crowd; // the clients of a test

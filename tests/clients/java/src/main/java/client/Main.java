@@ -4,7 +4,7 @@ import java.util.Arrays;
 import java.util.List;
 import org.apache.kafka.common.KafkaException;
 
-/** The driver of Apache Kafka's Java client: `produce`, `consume`, and questions to the cluster. */
+/** The driver of Apache Kafka's Java client: `produce`, `consume`, `admin`, and a question about `offsets`. */
 public final class Main {
     private Main() { }
 
@@ -25,20 +25,23 @@ public final class Main {
 
     private static int run(List<String> args) throws InterruptedException {
         if (args.isEmpty()) {
-            throw new IllegalArgumentException("produce, consume, offsets, committed, create-topic, delete-topic or describe-cluster");
+            throw new IllegalArgumentException("produce, consume, admin or offsets");
         }
         String command = args.get(0);
         String flags = switch (command) {
             case "produce" -> Produce.FLAGS;
             case "consume" -> Consume.FLAGS;
-            default -> Ask.FLAGS;
+            case "admin" -> Administer.FLAGS;
+            case "offsets" -> Ask.FLAGS;
+            default -> throw new IllegalArgumentException("unknown command " + command);
         };
         Options options = new Options(args.subList(1, args.size()), flags);
         Events.client(options.text("name", command));
         return switch (command) {
             case "produce" -> Produce.run(options, Stop.listen());
             case "consume" -> Consume.run(options, Stop.listen());
-            default -> Ask.run(command, options);
+            case "admin" -> Administer.run(options);
+            default -> Ask.run(options);
         };
     }
 
