@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,6 +18,7 @@ import artifacts  # noqa: E402
 
 JAVA_CLIENT = os.environ.get("KAFKA_CLIENTS_VERSION", "")  # another version than the one in java/pom.xml
 JAVA_OLD = ("2.8.2", "3.9.2")
+TEST_TOOLS = ["pytest==8.4.2", "pytest-timeout==2.4.0", "py==1.11.0"]  # what kafka-python's tests import
 
 
 class Part:
@@ -71,6 +73,27 @@ def build_go(home):
     step(["go", "build", "-trimpath", "-o", home / "franz-go", "."], cwd=HERE / "go")
 
 
+def build_go_tests(home):
+    step(["go", "test", "-c", "-trimpath", "-o", home / "kgo.test", "github.com/twmb/franz-go/pkg/kgo"], cwd=HERE / "go")
+
+
+def build_kafka_python_tests(home):
+    build_python(home)
+    pip = [home / "bin/python", "-m", "pip", "-q", "--disable-pip-version-check"]
+    step([*pip, "install", *TEST_TOOLS])
+    pinned = next(line for line in (HERE / "python/requirements.txt").read_text().splitlines() if line.startswith("kafka-python=="))
+    with tempfile.TemporaryDirectory() as scratch:
+        step([*pip, "download", "--no-deps", "--no-binary", ":all:", "-d", scratch, pinned])
+        with tarfile.open(next(pathlib.Path(scratch).glob("kafka*.tar.gz"))) as sdist:
+            # Its tests alone, beside the installed library.
+            tests = [member for member in sdist.getmembers() if "/test/" in member.name]
+            for member in tests:
+                member.name = member.name.split("/", 1)[1]
+            sdist.extractall(home, tests, filter="data")
+    (home / "test/__init__.py").touch()
+    shutil.copy(HERE / "conformance/service.py", home / "test/service.py")
+
+
 def step(command, cwd=None):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=cwd)
     if done.returncode != 0:
@@ -87,7 +110,11 @@ PYTHON = Part("python", ["python/requirements.txt"], build_python, sys.version)
 OLD_LIBRDKAFKA = Part("python-old", ["python/requirements-old.txt"], lambda home: build_python(home, "requirements-old.txt"), sys.version)
 GO = Part("go", ["go/*"], build_go)
 KCAT = Debian("kcat")
-ALL = [JAVA, *OLD_JAVA.values(), PYTHON, OLD_LIBRDKAFKA, GO, KCAT]
+KAFKA_PYTHON_TESTS = Part("kafka-python-tests", ["python/requirements.txt", "conformance/service.py"], build_kafka_python_tests,
+                          f"{sys.version} {TEST_TOOLS}")
+GO_TESTS = Part("go-tests", ["go/go.*"], build_go_tests)
+ALL = [JAVA, *OLD_JAVA.values(), PYTHON, OLD_LIBRDKAFKA, GO, KCAT, KAFKA_PYTHON_TESTS]
+FULL = [GO_TESTS]  # for the long versions of suites
 
 
 def jvm(part):

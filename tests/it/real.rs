@@ -2,6 +2,7 @@
 #![cfg(feature = "librdkafka")]
 
 mod api_versions;
+mod conformance;
 mod crashes;
 mod demo;
 mod every_client;
