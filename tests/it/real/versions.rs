@@ -10,7 +10,7 @@ use crate::support::rig::Rig;
 const PAIRS: [(&str, &str); 2] = [("2.8.2", "4.3.1"), ("4.3.1", "4.3.1")];
 /// The whole version has these, too.
 const MORE: [(&str, &str); 3] = [("2.8.2", "3.9.2"), ("3.9.2", "3.9.2"), ("3.9.2", "4.3.1")];
-const STREAM: Stream = Stream { rate: "50", part: 200 };
+const STREAM: Stream = Stream { rate: "30", part: 120 };
 const FULL: Stream = Stream { rate: "150", part: 5_000 };
 
 #[test]
