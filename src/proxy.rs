@@ -216,6 +216,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let topology = Arc::new(ArcSwap::<Topology>::default());
     let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
     let shared = Arc::new(shared);
+    let seen = first.views.clone().map(|view| view.filter(|v| v.reachable));
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
         publish(&shared, &store, side, view, unsettled_until_ms);
     }
@@ -248,7 +249,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         workers.push(thread.spawn(move || worker(shared, listening, asked))?);
     }
 
-    for side in Side::BOTH {
+    for (side, seen) in Side::BOTH.into_iter().zip(seen) {
         let (for_wake, for_publish) = (shared.clone(), shared.clone());
         let (board_of_pulse, readiness_of_pulse) = (board.clone(), readiness.clone());
         let (store, board, readiness) = (store.clone(), board.clone(), readiness.clone());
@@ -278,7 +279,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         let for_leaders = shared.clone();
         let leaders_are_old = move || for_leaders.take_old_leaders(side);
         let wanted = Wanted { wake, sought, leaders_are_old };
-        let watch = discovery::watch(admins[side.index()].clone(), every, wanted, hear);
+        let watch = discovery::watch(admins[side.index()].clone(), every, seen, wanted, hear);
         tasks.spawn_local(unless(stop.clone(), watch));
         tasks.spawn_local(unless(stop.clone(), pulse_of(shared.clone(), side, board_of_pulse, readiness_of_pulse)));
     }

@@ -226,9 +226,14 @@ pub struct Wanted<W, S, O> {
     pub leaders_are_old: O,
 }
 
-/// Looks for ever; `publish` hears of every look.
-pub async fn watch<F, P, W, S, O>(admin: Rc<Admin>, every: Duration, wanted: Wanted<W, S, O>, publish: P)
-where
+/// Looks for ever; `publish` hears of every look. `first`: what was seen before, which another broker may not know yet.
+pub async fn watch<F, P, W, S, O>(
+    admin: Rc<Admin>,
+    every: Duration,
+    first: Option<ClusterView>,
+    wanted: Wanted<W, S, O>,
+    publish: P,
+) where
     F: Future<Output = ()>,
     P: Fn(Result<ClusterView, AdminError>) -> Vec<Broker>,
     W: Fn() -> F,
@@ -237,6 +242,10 @@ where
 {
     let mut watched = Watched::default();
     let mut memory = Memory::default();
+    if let Some(mut first) = first {
+        watched = Watched { known: first.broker_list(), first: Some(first.told_by.clone()) };
+        memory.complete(&mut first, vec![], Instant::now());
+    }
     let mut configs = HashMap::new();
     loop {
         let (began, leaders_are_old) = (Instant::now(), (wanted.leaders_are_old)());
