@@ -124,7 +124,7 @@ func (a *administrator) oneRound(ctx context.Context) {
 	a.ask("delete-group", nil, err)
 	_, err = a.admin.DeleteTopic(ctx, own)
 	a.ask("delete-topic", nil, err)
-	// A broker that is busy forgets a topic when it comes to it.
+	// The library answers from a cache of some seconds, in which topics outlive their end.
 	there, err := a.topics(ctx)
 	for until := time.Now().Add(hearsay); len(mine(there)) > 0 && time.Now().Before(until); {
 		time.Sleep(50 * time.Millisecond)
