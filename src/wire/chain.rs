@@ -7,6 +7,7 @@ use std::io::IoSlice;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::error::WireError;
+use super::spare;
 
 /// Below this a copy is cheaper than one more slice in a vectored write.
 const WORTH_SHARING: usize = 1024;
@@ -75,7 +76,7 @@ impl Chain {
             n -= step;
             self.len -= step;
             if front.is_empty() {
-                self.pieces.pop_front();
+                self.pieces.pop_front().into_iter().for_each(spare::give);
             }
         }
         n

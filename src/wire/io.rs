@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::chain::Chain;
+use super::spare;
 
 /// A frame holds at least a correlation id.
 const SMALLEST_FRAME: usize = 4;
@@ -75,16 +76,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if let Some(frame) = self.whole()? {
             return Ok(Step::Frame(frame));
         }
-        let wanted = self.announced()?.map_or(FIRST_READ, |len| 4 + len - self.buffer.len());
-        let earned = self.buffer.len().max(self.largest).max(FIRST_READ);
-        let spare = self.buffer.capacity() - self.buffer.len();
-        if spare == 0 || self.buffer.len() < 4 && spare < WORTH_A_READ {
-            self.buffer.reserve(wanted.min(earned));
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room == 0 || self.buffer.len() < 4 && room < WORTH_A_READ {
+            self.grow(self.announced()?.map_or(FIRST_READ, |len| 4 + len));
         }
         if self.stream.read_buf(&mut self.buffer).await? == 0 {
             return if self.buffer.is_empty() { Ok(Step::End) } else { Err(FrameError::Cut) };
         }
         Ok(self.whole()?.map_or(Step::Part, Step::Frame))
+    }
+
+    /// Towards `whole` bytes. What lies there from other frames costs nothing, so it need not be earned.
+    fn grow(&mut self, whole: usize) {
+        let earned = self.buffer.len() + self.buffer.len().max(self.largest).max(FIRST_READ);
+        let fresh = whole.min(earned);
+        match spare::take(whole) {
+            Some(spare) => self.move_to(spare),
+            // What is small is looked for in the allocation that is there, and may be larger than it must.
+            None if fresh < spare::SMALLEST => self.buffer.reserve(fresh - self.buffer.len()),
+            None => self.move_to(BytesMut::with_capacity(fresh)),
+        }
+    }
+
+    fn move_to(&mut self, mut larger: BytesMut) {
+        larger.extend_from_slice(&self.buffer);
+        self.buffer = larger;
     }
 
     /// Bytes of frames that have come and were not handed out.

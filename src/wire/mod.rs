@@ -3,7 +3,7 @@
 //! * [`chain`]: a frame to be written as pieces, so that record bytes travel uncopied
 //! * [`cursor`]: reading a frame without trusting a number in it
 //! * [`frame`]: heads of requests and responses
-//! * [`io`]: frames in and out of a stream (the only IO here)
+//! * [`io`]: frames in and out of a stream (the only IO here); [`spare`]: the allocations of large ones, kept
 //! * [`batch`], [`rewrite`]: record batches; reading their heads, rewriting offsets and producer ids in place
 //! * [`produce`], [`fetch`]: our own codecs of the data path
 //! * [`decode`], [`encode`]: every other API, through `kafka-protocol`, behind a counting pass over [`schema`]
@@ -26,6 +26,7 @@ pub mod records;
 pub mod reply;
 pub mod rewrite;
 pub mod schema;
+pub mod spare;
 
 pub use batch::{BatchError, BatchHead, batches, produce_batch, verify_crc};
 pub use chain::{Chain, ChainWriter};

@@ -267,6 +267,23 @@ fn a_big_frame_belongs_to_its_reader_alone() {
 }
 
 #[test]
+fn a_large_frame_is_read_into_what_another_has_left() {
+    let read = |byte: u8, step: usize| {
+        let bytes = framed(&[vec![byte; 200_000]]);
+        let frame = block_on(FrameReader::new(Slow::new(&bytes, vec![step]), 300_000).next()).unwrap().unwrap();
+        assert_eq!(frame, vec![byte; 200_000]);
+        frame
+    };
+    let first = read(1, 50_000);
+    let place = first.as_ptr();
+    let mut queue = VecDeque::from([Chain::from(first)]);
+    block_on(write_chains(&mut io::Cursor::new(Vec::new()), &mut queue)).unwrap();
+    let second = read(2, 3_000);
+    assert_eq!(second.as_ptr(), place);
+    assert_ne!(read(3, 3_000).as_ptr(), place, "while it is in use");
+}
+
+#[test]
 fn a_stream_that_takes_nothing_is_an_error() {
     let mut queue = VecDeque::from([Chain::from(Bytes::from_static(b"x"))]);
     let error = block_on(write_chains(&mut io::Cursor::new(Box::<[u8]>::default()), &mut queue)).unwrap_err();

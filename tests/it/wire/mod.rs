@@ -9,3 +9,4 @@ mod frame;
 pub(crate) mod made;
 mod reply;
 mod schema;
+mod spare;
