@@ -28,13 +28,12 @@ use crate::ids::{NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
 use crate::offsets::{Place, Verdict, judge_probe};
 use crate::routing::PartitionState;
 use crate::wire::batch;
-use crate::wire::fetch::{FetchRequest, FetchResponse, FetchTopic, PartitionFetched, TopicFetched};
+use crate::wire::fetch::{FetchRequest, FetchResponse, FetchTopic, PartitionFetched, READ_COMMITTED, TopicFetched};
 use crate::wire::records::Records;
 use crate::wire::rewrite;
 
 /// After an error a partition is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(50);
-const READ_COMMITTED: i8 = 1;
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
 /// To be sent on a lane now.
@@ -299,7 +298,7 @@ impl Gather {
             return;
         };
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
-        let total: usize = answer.topics.iter().flat_map(|t| &t.partitions).map(|p| p.records.len()).sum();
+        let total = answer.record_bytes();
         let mut later = Vec::new();
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
@@ -323,7 +322,7 @@ impl Gather {
                 arrived.answer.records = Records::One(Bytes::copy_from_slice(&arrived.answer.records.to_bytes()));
             }
             let tells = is_sealed(cx, &part);
-            lanes.keep(part, arrived, tells);
+            lanes.keep(part, arrived, tells, total > 0);
         }
     }
 
@@ -401,7 +400,7 @@ impl Gather {
         if state.is_none() {
             lanes.told_ends(&wanted.key, fetched_ends);
         }
-        let readable = if committed { answer.last_stable_offset } else { answer.high_watermark };
+        let readable = answer.readable(self.request.isolation_level);
         if rebased.is_empty() {
             wanted.caught_up_until = (key.kind == LaneKind::Ahead).then(|| cx.now + SHORT_POLL);
             // Others have used up the budget of that request, or there is nothing.
@@ -517,13 +516,15 @@ pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
             continue;
         };
         lanes.throttle_ms = lanes.throttle_ms.max(answer.throttle_time_ms);
+        let total = answer.record_bytes();
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
             if is_stale_topology(answer.error_code) {
                 cx.shared.leaders_are_old(key.side);
             }
             let tells = is_sealed(cx, &part);
-            lanes.keep(part, Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now }, tells);
+            let arrived = Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now };
+            lanes.keep(part, arrived, tells, total > 0);
         }
     }
 }

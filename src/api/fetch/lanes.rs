@@ -65,6 +65,8 @@ pub struct Asked {
     pub(super) sent: Instant,
     /// When the broker answers at the latest, with or without records.
     pub(super) until: Instant,
+    /// Bytes of records that it may bring of what lies there already: room for them is kept.
+    pub(super) reserved: usize,
 }
 
 impl Asked {
@@ -160,10 +162,13 @@ impl Lanes {
     }
 
     /// Keeps what the client has not asked for, or cannot take yet, if there is room. `tells`: also without records it says
-    /// something that the client's next fetch must hear.
-    pub(super) fn keep(&mut self, key: Key, arrived: Arrived, tells: bool) {
+    /// something that the client's next fetch must hear. `crowded`: other partitions may have used up that answer.
+    pub(super) fn keep(&mut self, key: Key, arrived: Arrived, tells: bool, crowded: bool) {
         let bytes = arrived.answer.records.len();
         if bytes == 0 && !tells && arrived.answer.error_code == code::NONE {
+            if crowded && arrived.native.0 < arrived.answer.readable(arrived.isolation) {
+                self.served(&key, arrived.lane.side, arrived.native, true, arrived.since);
+            }
             return;
         }
         self.unpark(&key);
@@ -212,9 +217,15 @@ impl Lanes {
         self.parked.get(key).map(|p| p.answer.records.len())
     }
 
-    /// Bytes that may still be read ahead of this client.
+    /// Bytes that may still be read ahead of this client, besides what is on its way.
     pub(super) fn room(&self) -> usize {
-        self.read_ahead.per_connection.saturating_sub(self.parked_bytes).min(self.read_ahead.room())
+        let reserved = |state: &LaneState| match state {
+            LaneState::Busy(asked) | LaneState::Ready(asked, _) => asked.reserved,
+            LaneState::Idle => 0,
+        };
+        let coming: usize = self.states.values().map(reserved).sum();
+        let ours = self.read_ahead.per_connection.saturating_sub(self.parked_bytes);
+        ours.min(self.read_ahead.room()).saturating_sub(coming)
     }
 
     /// The last that was heard of a partition that no migration has.

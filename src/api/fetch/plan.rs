@@ -9,16 +9,18 @@ use uuid::Uuid;
 use super::lanes::{Asked, LaneKey, LaneKind, Lanes};
 use super::{Gather, Got, Route, Send};
 use crate::api::Context;
-use crate::ids::{NO_EPOCH, NodeId, Side};
+use crate::ids::NO_EPOCH;
 use crate::offsets::Place;
 use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 /// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
 const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// The same while the client catches up, so that a partition that has reached its end joins it soon.
-pub(super) const SHORT_POLL: Duration = Duration::from_millis(50);
+pub(super) const SHORT_POLL: Duration = Duration::from_millis(200);
 /// Reading ahead for less is not worth a request, in bytes.
-const LEAST_AHEAD: i32 = 64 * 1024;
+const LEAST_AHEAD: i32 = 1024 * 1024;
+/// A long poll brings no more than this, in bytes, unless the client waits for more: whoever has more is read ahead.
+const NEWS: i32 = 1024 * 1024;
 /// One answer of a broker holds no more than this: it goes on to the client only when all of it is here, and meanwhile the
 /// broker could be sending the next. (Unless the client wants more at once.)
 const LARGEST: i32 = 8 * 1024 * 1024;
@@ -73,15 +75,10 @@ impl Gather {
                 }
             }
         }
-        let mut brokers: Vec<(Side, NodeId)> = by_lane.iter().map(|(key, _)| (key.side, key.node)).collect();
-        brokers.sort_unstable();
-        brokers.dedup();
-        let spread = i32::try_from(brokers.len().max(1)).unwrap_or(i32::MAX);
-        let room = i32::try_from(lanes.room()).unwrap_or(i32::MAX) / spread;
-        // What is beyond the client's limit is parked, so each broker may be asked for more than its share of it.
-        let share = (self.request.max_bytes / spread)
-            .max(room.min(self.request.max_bytes))
-            .clamp(1, LARGEST.max(self.request.min_bytes));
+        // One that comes back with less than the client wants would stand in its way.
+        let useless = |key: &LaneKey| ahead && key.kind == LaneKind::Standing && self.request.min_bytes > 1;
+        by_lane.retain(|(key, _)| lanes.is_idle(key) && !useless(key));
+        let share = self.share(&by_lane, lanes, ahead);
         let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
             true => SHORT_POLL,
             // A broker that comes back with less than the client wants would be asked no more.
@@ -91,18 +88,23 @@ impl Gather {
         let remaining = if ahead { poll } else { self.deadline.saturating_duration_since(cx.now).min(poll) };
         let mut sends = Vec::new();
         for (key, parts) in by_lane {
-            let least = if ahead && key.kind == LaneKind::Ahead { LEAST_AHEAD } else { 0 };
-            let standing = key.kind == LaneKind::Standing;
-            // One that comes back with less than the client wants would stand in its way.
-            if !lanes.is_idle(&key) || room < least || ahead && standing && self.request.min_bytes > 1 {
+            if key.kind == LaneKind::Ahead && share.is_none() {
                 continue;
             }
             let (mut request, mut asked) = self.request_for(cx, key, &parts);
-            request.max_bytes = if least > 0 { share.min(room) } else { share };
-            if standing {
-                asked.until = cx.now + remaining;
-                request.max_wait_ms = i32::try_from(remaining.as_millis()).unwrap_or(0);
-                request.min_bytes = self.request.min_bytes.max(1);
+            match key.kind {
+                LaneKind::Standing => {
+                    asked.until = cx.now + remaining;
+                    request.max_wait_ms = i32::try_from(remaining.as_millis()).unwrap_or(0);
+                    request.min_bytes = self.request.min_bytes.max(1);
+                    request.max_bytes = self.request.max_bytes.min(NEWS.max(self.request.min_bytes));
+                }
+                LaneKind::Ahead => {
+                    let Some(share) = share else { continue };
+                    request.max_bytes = share;
+                    asked.reserved = usize::try_from(share).unwrap_or(0);
+                }
+                LaneKind::Probe => {}
             }
             lanes.busy(key, asked);
             sends.push(Send { key, request });
@@ -110,12 +112,22 @@ impl Gather {
         sends
     }
 
+    /// Bytes to ask a broker for of what lies there already: its part of the room that is left for what the client has
+    /// not asked for. `None`: not worth a request, and the client has what it waits for.
+    fn share(&self, lanes_to_ask: &[(LaneKey, Vec<(usize, Place)>)], lanes: &Lanes, ahead: bool) -> Option<i32> {
+        let spread = lanes_to_ask.iter().filter(|(key, _)| key.kind == LaneKind::Ahead).count().max(1);
+        let room = i32::try_from(lanes.room() / spread).unwrap_or(i32::MAX);
+        let waits = !ahead && self.bytes == 0;
+        let least = LEAST_AHEAD.min(self.request.max_bytes).max(1);
+        (waits || room >= least).then(|| room.clamp(least, LARGEST).min(self.request.max_bytes).max(1))
+    }
+
     /// One that is answered at once, without a limit of its own.
     fn request_for(&self, cx: &Context<'_>, key: LaneKey, parts: &[(usize, Place)]) -> (FetchRequest, Asked) {
         let mut topics: Vec<FetchTopic> = Vec::new();
         let (parts_asked, names) = (HashMap::with_capacity(parts.len()), HashMap::new());
         let isolation = if key.kind == LaneKind::Probe { 0 } else { self.request.isolation_level };
-        let mut asked = Asked { parts: parts_asked, names, isolation, sent: cx.now, until: cx.now };
+        let mut asked = Asked { parts: parts_asked, names, isolation, sent: cx.now, until: cx.now, reserved: 0 };
         for (i, place) in parts {
             let Some(wanted) = self.wanted.get(*i) else { continue };
             let (name, index) = &wanted.key;

@@ -13,6 +13,8 @@ use super::error::WireError;
 pub const API_KEY: i16 = 1;
 pub const MIN_VERSION: i16 = 4;
 pub const MAX_VERSION: i16 = 18;
+/// Isolation level of a reader that sees only what is decided.
+pub const READ_COMMITTED: i8 = 1;
 
 fn spoken(version: i16) -> Result<(), WireError> {
     match version {

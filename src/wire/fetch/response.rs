@@ -9,7 +9,7 @@ use super::super::chain::ChainWriter;
 use super::super::cursor::Cursor;
 use super::super::error::WireError;
 use super::super::records::Records;
-use super::{by_id, flexible, least_topic, spoken};
+use super::{READ_COMMITTED, by_id, flexible, least_topic, spoken};
 use crate::ids::NONE;
 
 /// "Read from the leader" (KIP-392).
@@ -50,6 +50,11 @@ pub struct PartitionFetched {
 }
 
 impl PartitionFetched {
+    /// The end of what a reader of this isolation may see.
+    pub fn readable(&self, isolation: i8) -> i64 {
+        if isolation == READ_COMMITTED { self.last_stable_offset } else { self.high_watermark }
+    }
+
     /// No records, and an error or none.
     pub fn empty(index: i32, error_code: i16) -> Self {
         Self {
@@ -66,6 +71,11 @@ impl PartitionFetched {
 }
 
 impl FetchResponse {
+    /// Bytes of records in it.
+    pub fn record_bytes(&self) -> usize {
+        self.topics.iter().flat_map(|t| &t.partitions).map(|p| p.records.len()).sum()
+    }
+
     pub fn decode(body: Bytes, version: i16) -> Result<Self, WireError> {
         spoken(version)?;
         let compact = flexible(version);
