@@ -21,7 +21,6 @@ use tokio::time::Instant;
 
 use self::ends::{delivered_ends, hear_ends};
 use self::lanes::{Arrived, Asked, Key};
-use self::plan::SHORT_POLL;
 use super::Context;
 use crate::error::{code, is_stale_topology};
 use crate::ids::{NOffset, Native, NodeId, Side, TopicName, VOffset, Virtual};
@@ -34,6 +33,8 @@ use crate::wire::rewrite;
 
 /// After an error a partition is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Nor a partition that had nothing when it was asked for what lies there already.
+const AGAIN: Duration = Duration::from_millis(50);
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
 /// To be sent on a lane now.
@@ -210,7 +211,7 @@ impl Gather {
             let Some(parked) = lanes.unpark(&wanted.key) else { continue };
             // Of another isolation, aborted records may be among them.
             if parked.isolation == self.request.isolation_level {
-                self.take(cx, lanes, i, parked, false);
+                self.take(cx, lanes, i, parked);
             }
         }
     }
@@ -302,14 +303,15 @@ impl Gather {
         let mut later = Vec::new();
         for (part, native, answer) in asked.parts_of(answer) {
             hear_ends(cx, key.side, &part, &answer);
-            let arrived = Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now };
+            let (isolation, crowded, since) = (asked.isolation, total > 0, cx.now);
+            let arrived = Arrived { lane: key, native, isolation, answer, crowded, since };
             let probe = key.kind == LaneKind::Probe;
             let open = |i: &usize| self.wanted.get(*i).is_some_and(|w| w.got.is_none());
             match self.places.get(&part).copied().filter(open) {
                 // Stale isolation: aborted records may be among them.
                 Some(_) if !probe && asked.isolation != self.request.isolation_level => {}
                 Some(i) if probe || self.fits(arrived.answer.records.len()) => {
-                    self.take(cx, lanes, i, arrived, total > 0);
+                    self.take(cx, lanes, i, arrived);
                 }
                 _ if !probe => later.push((part, arrived)),
                 _ => {}
@@ -322,12 +324,13 @@ impl Gather {
                 arrived.answer.records = Records::One(Bytes::copy_from_slice(&arrived.answer.records.to_bytes()));
             }
             let tells = is_sealed(cx, &part);
-            lanes.keep(part, arrived, tells, total > 0);
+            lanes.keep(part, arrived, tells);
         }
     }
 
     /// One partition of a lane's answer.
-    fn take(&mut self, cx: &Context<'_>, lanes: &mut Lanes, i: usize, arrived: Arrived, crowded: bool) {
+    fn take(&mut self, cx: &Context<'_>, lanes: &mut Lanes, i: usize, arrived: Arrived) {
+        let crowded_out = arrived.crowded_out();
         let Arrived { lane: key, native, mut answer, .. } = arrived;
         let Some(wanted) = self.wanted.get(i) else { return };
         let state = cx.partitions.get(&wanted.key.0, wanted.key.1);
@@ -402,9 +405,11 @@ impl Gather {
         }
         let readable = answer.readable(self.request.isolation_level);
         if rebased.is_empty() {
-            wanted.caught_up_until = (key.kind == LaneKind::Ahead).then(|| cx.now + SHORT_POLL);
-            // Others have used up the budget of that request, or there is nothing.
-            lanes.served(&wanted.key, key.side, native, crowded && native.0 < readable, cx.now);
+            lanes.served(&wanted.key, key.side, native, crowded_out, cx.now);
+            if crowded_out {
+                return;
+            }
+            wanted.caught_up_until = (key.kind == LaneKind::Ahead).then(|| cx.now + AGAIN);
             if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
                 lanes.probes.insert(wanted.key.clone());
             }
@@ -523,8 +528,8 @@ pub fn settle(cx: &Context<'_>, lanes: &mut Lanes) {
                 cx.shared.leaders_are_old(key.side);
             }
             let tells = is_sealed(cx, &part);
-            let arrived = Arrived { lane: key, native, isolation: asked.isolation, answer, since: cx.now };
-            lanes.keep(part, arrived, tells, total > 0);
+            let (isolation, crowded, since) = (asked.isolation, total > 0, cx.now);
+            lanes.keep(part, Arrived { lane: key, native, isolation, answer, crowded, since }, tells);
         }
     }
 }

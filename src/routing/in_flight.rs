@@ -88,6 +88,10 @@ impl ReadAhead {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub fn room(&self) -> usize {
         self.limit.saturating_sub(self.bytes.load(Ordering::Relaxed))
     }

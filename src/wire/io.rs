@@ -86,11 +86,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(self.whole()?.map_or(Step::Part, Step::Frame))
     }
 
-    /// Towards `whole` bytes. What lies there from other frames costs nothing, so it need not be earned.
+    /// Towards `whole` bytes, as far as they are earned.
     fn grow(&mut self, whole: usize) {
         let earned = self.buffer.len() + self.buffer.len().max(self.largest).max(FIRST_READ);
         let fresh = whole.min(earned);
-        match spare::take(whole) {
+        match (fresh == whole).then(|| spare::take(whole)).flatten() {
             Some(spare) => self.move_to(spare),
             // What is small is looked for in the allocation that is there, and may be larger than it must.
             None if fresh < spare::SMALLEST => self.buffer.reserve(fresh - self.buffer.len()),

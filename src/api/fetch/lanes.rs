@@ -65,7 +65,7 @@ pub struct Asked {
     pub(super) sent: Instant,
     /// When the broker answers at the latest, with or without records.
     pub(super) until: Instant,
-    /// Bytes of records that it may bring of what lies there already: room for them is kept.
+    /// Bytes of records that it may bring of what lies there already.
     pub(super) reserved: usize,
 }
 
@@ -101,7 +101,17 @@ pub(super) struct Arrived {
     pub(super) native: NOffset,
     pub(super) isolation: i8,
     pub(super) answer: PartitionFetched,
+    /// Other partitions had records in the same answer, so that none of this one need not mean that there are none.
+    pub(super) crowded: bool,
     pub(super) since: Instant,
+}
+
+impl Arrived {
+    /// It has no records, though there are some: others have used up the answer.
+    pub(super) fn crowded_out(&self) -> bool {
+        let Self { answer, crowded, .. } = self;
+        *crowded && answer.records.is_empty() && self.native.0 < answer.readable(self.isolation)
+    }
 }
 
 /// What a broker has told this client of a partition.
@@ -162,12 +172,14 @@ impl Lanes {
     }
 
     /// Keeps what the client has not asked for, or cannot take yet, if there is room. `tells`: also without records it says
-    /// something that the client's next fetch must hear. `crowded`: other partitions may have used up that answer.
-    pub(super) fn keep(&mut self, key: Key, arrived: Arrived, tells: bool, crowded: bool) {
+    /// something that the client's next fetch must hear.
+    pub(super) fn keep(&mut self, key: Key, arrived: Arrived, tells: bool) {
         let bytes = arrived.answer.records.len();
         if bytes == 0 && !tells && arrived.answer.error_code == code::NONE {
-            if crowded && arrived.native.0 < arrived.answer.readable(arrived.isolation) {
-                self.served(&key, arrived.lane.side, arrived.native, true, arrived.since);
+            // What is known of another place may be newer.
+            let place = (arrived.lane.side, arrived.native);
+            if arrived.crowded_out() && self.known.get(&key).is_none_or(|k| (k.side, k.next) == place) {
+                self.served(&key, place.0, place.1, true, arrived.since);
             }
             return;
         }
@@ -217,15 +229,24 @@ impl Lanes {
         self.parked.get(key).map(|p| p.answer.records.len())
     }
 
-    /// Bytes that may still be read ahead of this client, besides what is on its way.
-    pub(super) fn room(&self) -> usize {
+    /// Bytes that may still be read ahead of this client, besides what is on its way from brokers that are not slow.
+    pub(super) fn room(&self, now: Instant) -> usize {
         let reserved = |state: &LaneState| match state {
-            LaneState::Busy(asked) | LaneState::Ready(asked, _) => asked.reserved,
-            LaneState::Idle => 0,
+            LaneState::Busy(asked) | LaneState::Ready(asked, _)
+                if now.saturating_duration_since(asked.sent) < RECENT =>
+            {
+                asked.reserved
+            }
+            _ => 0,
         };
         let coming: usize = self.states.values().map(reserved).sum();
         let ours = self.read_ahead.per_connection.saturating_sub(self.parked_bytes);
         ours.min(self.read_ahead.room()).saturating_sub(coming)
+    }
+
+    /// What may be read ahead of this client at the most; 0: nothing ever.
+    pub(super) fn most_ahead(&self) -> usize {
+        self.read_ahead.per_connection.min(self.read_ahead.limit())
     }
 
     /// The last that was heard of a partition that no migration has.

@@ -16,10 +16,10 @@ use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 /// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
 const LONGEST_POLL: Duration = Duration::from_millis(500);
 /// The same while the client catches up, so that a partition that has reached its end joins it soon.
-pub(super) const SHORT_POLL: Duration = Duration::from_millis(200);
-/// Reading ahead for less is not worth a request, in bytes.
+const SHORT_POLL: Duration = Duration::from_millis(200);
+/// Reading ahead for less is not worth a request, in bytes, if there can be as much.
 const LEAST_AHEAD: i32 = 1024 * 1024;
-/// A long poll brings no more than this, in bytes, unless the client waits for more: whoever has more is read ahead.
+/// A long poll brings no more than this, in bytes, unless it waits for a certain amount: whoever has more is read ahead.
 const NEWS: i32 = 1024 * 1024;
 /// One answer of a broker holds no more than this: it goes on to the client only when all of it is here, and meanwhile the
 /// broker could be sending the next. (Unless the client wants more at once.)
@@ -78,7 +78,8 @@ impl Gather {
         // One that comes back with less than the client wants would stand in its way.
         let useless = |key: &LaneKey| ahead && key.kind == LaneKind::Standing && self.request.min_bytes > 1;
         by_lane.retain(|(key, _)| lanes.is_idle(key) && !useless(key));
-        let share = self.share(&by_lane, lanes, ahead);
+        let spread = by_lane.iter().filter(|(key, _)| key.kind == LaneKind::Ahead).count();
+        let (mut how_many, share) = self.share(cx, lanes, spread, ahead);
         let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
             true => SHORT_POLL,
             // A broker that comes back with less than the client wants would be asked no more.
@@ -88,8 +89,9 @@ impl Gather {
         let remaining = if ahead { poll } else { self.deadline.saturating_duration_since(cx.now).min(poll) };
         let mut sends = Vec::new();
         for (key, parts) in by_lane {
-            if key.kind == LaneKind::Ahead && share.is_none() {
-                continue;
+            if key.kind == LaneKind::Ahead {
+                let Some(left) = how_many.checked_sub(1) else { continue };
+                how_many = left;
             }
             let (mut request, mut asked) = self.request_for(cx, key, &parts);
             match key.kind {
@@ -97,12 +99,16 @@ impl Gather {
                     asked.until = cx.now + remaining;
                     request.max_wait_ms = i32::try_from(remaining.as_millis()).unwrap_or(0);
                     request.min_bytes = self.request.min_bytes.max(1);
-                    request.max_bytes = self.request.max_bytes.min(NEWS.max(self.request.min_bytes));
+                    // A broker drops the batch that it must cut, so it needs more than what is waited for.
+                    let most = if self.request.min_bytes > 1 { self.enough().max(LARGEST) } else { NEWS };
+                    request.max_bytes = self.request.max_bytes.min(most);
                 }
                 LaneKind::Ahead => {
-                    let Some(share) = share else { continue };
                     request.max_bytes = share;
-                    asked.reserved = usize::try_from(share).unwrap_or(0);
+                    let each =
+                        |(i, _): &(usize, Place)| self.wanted.get(*i).map_or(0, |w| i64::from(w.max_bytes.max(0)));
+                    let all = parts.iter().map(each).fold(0, i64::saturating_add).min(i64::from(share));
+                    asked.reserved = usize::try_from(all).unwrap_or(0);
                 }
                 LaneKind::Probe => {}
             }
@@ -112,14 +118,27 @@ impl Gather {
         sends
     }
 
-    /// Bytes to ask a broker for of what lies there already: its part of the room that is left for what the client has
-    /// not asked for. `None`: not worth a request, and the client has what it waits for.
-    fn share(&self, lanes_to_ask: &[(LaneKey, Vec<(usize, Place)>)], lanes: &Lanes, ahead: bool) -> Option<i32> {
-        let spread = lanes_to_ask.iter().filter(|(key, _)| key.kind == LaneKind::Ahead).count().max(1);
-        let room = i32::try_from(lanes.room() / spread).unwrap_or(i32::MAX);
-        let waits = !ahead && self.bytes == 0;
-        let least = LEAST_AHEAD.min(self.request.max_bytes).max(1);
-        (waits || room >= least).then(|| room.clamp(least, LARGEST).min(self.request.max_bytes).max(1))
+    /// Of how many brokers to ask for what lies there already, and for how many bytes each: the room that is left for
+    /// what the client has not asked for is divided. What it waits for is asked of everyone.
+    fn share(&self, cx: &Context<'_>, lanes: &Lanes, spread: usize, ahead: bool) -> (usize, i32) {
+        let small = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+        let room = lanes.room(cx.now);
+        let most = LARGEST.max(self.enough()).min(self.request.max_bytes).max(1);
+        if ahead {
+            let least = LEAST_AHEAD.min(small(lanes.most_ahead() / 4)).min(most).max(1);
+            let how_many = spread.min(room / usize::try_from(least).unwrap_or(1));
+            return (how_many, small(room / how_many.max(1)).min(most));
+        }
+        let least = match lanes.most_ahead() {
+            0 => self.request.max_bytes / small(spread).max(1),
+            _ => LEAST_AHEAD.max(self.enough()),
+        };
+        (spread, small(room / spread.max(1)).max(least).clamp(1, most))
+    }
+
+    /// Bytes that surely hold what the client waits for.
+    fn enough(&self) -> i32 {
+        self.request.min_bytes.saturating_mul(2)
     }
 
     /// One that is answered at once, without a limit of its own.
