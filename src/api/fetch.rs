@@ -406,10 +406,10 @@ impl Gather {
         let readable = answer.readable(self.request.isolation_level);
         if rebased.is_empty() {
             lanes.served(&wanted.key, key.side, native, crowded_out, cx.now);
-            if crowded_out {
-                return;
+            if key.kind == LaneKind::Ahead && !crowded_out {
+                wanted.caught_up_until = Some(cx.now + AGAIN);
             }
-            wanted.caught_up_until = (key.kind == LaneKind::Ahead).then(|| cx.now + AGAIN);
+            // Also of one that others may have crowded out: a hole must not wait until nobody else has a backlog.
             if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
                 lanes.probes.insert(wanted.key.clone());
             }

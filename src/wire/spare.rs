@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 pub const SMALLEST: usize = 64 * 1024;
 /// What one thread keeps.
 pub const MOST: usize = 32 * 1024 * 1024;
-/// A frame does not sit in an allocation this many times its size: whoever counts its bytes counts too few.
+/// A frame does not sit in an allocation of more than this many times its size: whoever counts its bytes would count too
+/// few.
 const ROOMY: usize = 2;
 
 thread_local! {
