@@ -36,8 +36,9 @@ impl<'a> Hold<'a> {
     ) -> Self {
         // Left over from an earlier hold.
         while told.try_recv().is_ok() {}
-        set_held(shared, partitions, true);
+        // Taken first: whoever meets the hold is younger than it, so that its own budget never ends behind a client's equal one.
         let since = Instant::now();
+        set_held(shared, partitions, true);
         let deadline = HoldDeadline { at: since + budget, client: "the hold's own budget".to_owned() };
         Self { shared, since, deadline, told }
     }
