@@ -33,8 +33,6 @@ use crate::wire::rewrite;
 
 /// After an error a partition is not asked again at once.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Nor a partition that had nothing when it was asked for what lies there already.
-const AGAIN: Duration = Duration::from_millis(50);
 const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 
 /// To be sent on a lane now.
@@ -57,7 +55,7 @@ struct Wanted {
     got: Option<Got>,
     /// A broker has answered for this place since this fetch came.
     answered: bool,
-    /// It was read on the lane for what lies there already, and had nothing: that is not asked again before then.
+    /// It was read and had nothing: what lies there already is not asked again before then.
     caught_up_until: Option<Instant>,
     not_before: Option<Instant>,
 }
@@ -405,10 +403,7 @@ impl Gather {
         }
         let readable = answer.readable(self.request.isolation_level);
         if rebased.is_empty() {
-            lanes.served(&wanted.key, key.side, native, crowded_out, cx.now);
-            if key.kind == LaneKind::Ahead && !crowded_out {
-                wanted.caught_up_until = Some(cx.now + AGAIN);
-            }
+            lanes.read_empty(&wanted.key, key.side, native, crowded_out, cx.now);
             // Also of one that others may have crowded out: a hole must not wait until nobody else has a backlog.
             if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
                 lanes.probes.insert(wanted.key.clone());
@@ -448,7 +443,8 @@ impl Gather {
         }
     }
 
-    /// Everything that was asked for, in the order of the request, with the ends of this moment.
+    /// Everything that was asked for, with the ends of this moment. What has records comes last: Java's consumer asks for
+    /// no partition, also if it had nothing, before it is done with what is in front of it in the answer (`FetchBuffer`).
     fn answer(&mut self, cx: &Context<'_>, lanes: &mut Lanes) -> FetchResponse {
         let topics = self.request.topics.iter();
         let empty = |t: &FetchTopic| TopicFetched {
@@ -501,6 +497,10 @@ impl Gather {
                 }
             }
         }
+        for topic in &mut topics {
+            topic.partitions.sort_by_key(|p| !p.records.is_empty());
+        }
+        topics.sort_by_key(|t| t.partitions.last().is_some_and(|p| !p.records.is_empty()));
         let throttle_time_ms = std::mem::take(&mut lanes.throttle_ms);
         FetchResponse { throttle_time_ms, error_code: code::NONE, session_id: 0, topics }
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use kafka_protocol::messages::ApiKey;
 use tokio::sync::{Notify, watch};
 
-/// How many produced batches are remembered.
-const PRODUCED: usize = 1 << 16;
+/// How many produced batches, and answers to fetches, are remembered.
+const REMEMBERED: usize = 1 << 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
@@ -40,6 +40,17 @@ pub struct Produced {
     pub base_sequence: i32,
 }
 
+/// An answer to a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// That the request names.
+    pub partitions: usize,
+    /// Of records that the request allows.
+    pub max_bytes: i32,
+    /// Of records that it got.
+    pub bytes: usize,
+}
+
 struct Rule {
     api: i16,
     topic: Option<String>,
@@ -68,6 +79,7 @@ struct Inner {
     throttle_ms: i32,
     seen: HashMap<(i16, usize), usize>,
     produced: VecDeque<Produced>,
+    fetched: VecDeque<Fetched>,
 }
 
 #[derive(Default)]
@@ -201,6 +213,10 @@ impl Faults {
     pub fn produced(&self, topic: &str, partition: i32) -> Vec<Produced> {
         self.lock().produced.iter().filter(|p| p.topic == topic && p.partition == partition).cloned().collect()
     }
+    /// The newest answers to fetches, oldest first.
+    pub fn fetched(&self) -> Vec<Fetched> {
+        self.lock().fetched.iter().cloned().collect()
+    }
 
     // What the nodes ask.
 
@@ -209,11 +225,10 @@ impl Faults {
         self.changed.notify_waiters();
     }
     pub(super) fn saw_batch(&self, batch: Produced) {
-        let mut inner = self.lock();
-        if inner.produced.len() == PRODUCED {
-            inner.produced.pop_front();
-        }
-        inner.produced.push_back(batch);
+        remember(&mut self.lock().produced, batch);
+    }
+    pub(super) fn saw_fetch(&self, fetched: Fetched) {
+        remember(&mut self.lock().fetched, fetched);
     }
     pub(super) fn throttle_ms(&self) -> i32 {
         self.lock().throttle_ms
@@ -259,4 +274,11 @@ impl Faults {
 
 fn names(wanted: &Option<String>, topics: &[String]) -> bool {
     wanted.as_ref().is_none_or(|w| topics.contains(w))
+}
+
+fn remember<T>(newest: &mut VecDeque<T>, one: T) {
+    if newest.len() == REMEMBERED {
+        newest.pop_front();
+    }
+    newest.push_back(one);
 }

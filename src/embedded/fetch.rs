@@ -13,6 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::Call;
 use super::codec::Answer;
+use super::faults::Fetched;
 use super::produce::leader_of;
 use super::state::State;
 use crate::ids::NO_EPOCH;
@@ -47,6 +48,8 @@ pub async fn fetch(call: &Call<'_>, request: FetchRequest) -> Answer {
     loop {
         let reading = read(call, &request, !expired);
         if expired || reading.urgent || reading.bytes >= min_bytes {
+            let (partitions, max_bytes, bytes) = (reading.parts.len(), request.max_bytes, reading.bytes);
+            call.shared.faults.saw_fetch(Fetched { partitions, max_bytes, bytes });
             return answer(call, request, reading);
         }
         expired = tokio::time::timeout_at(deadline, call.bell.notified()).await.is_err();

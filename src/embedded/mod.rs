@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use faults::{Effect, Faults, Hold, Point, Produced};
+pub use faults::{Effect, Faults, Fetched, Hold, Point, Produced};
 pub use group::GroupState;
 pub use log::StoredBatch;
 

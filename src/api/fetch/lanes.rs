@@ -122,6 +122,8 @@ struct Known {
     next: NOffset,
     /// There is more behind it that the client may see.
     more: bool,
+    /// It was read there, and had nothing.
+    nothing: bool,
     since: Instant,
 }
 
@@ -135,6 +137,8 @@ pub struct Lanes {
     parked_bytes: usize,
     read_ahead: Arc<ReadAhead>,
     known: HashMap<Key, Known>,
+    /// Bytes that a broker has sent of one partition, on average, when its last answer to a read ahead was full.
+    full_of: HashMap<LaneKey, usize>,
     /// To be read alone: they came back empty below the end of a closed segment.
     pub(super) probes: HashSet<Key>,
     /// A broker found these places out of range, for a client at these offsets, and is asked where their logs begin.
@@ -152,6 +156,10 @@ const MANY: usize = 20_000;
 const RECENT: Duration = Duration::from_secs(2);
 /// Records that nobody has asked for in this time are not worth their memory.
 const STALE: Duration = Duration::from_secs(10);
+/// A fetch names so many times the partitions that have filled the last answer, should they have less this time.
+const SPARE: usize = 2;
+/// Fewer partitions than this are all named.
+const FEW: usize = 16;
 /// An error, or that there was nothing, is not true for longer.
 const NEWS: Duration = Duration::from_secs(1);
 
@@ -163,6 +171,7 @@ impl Lanes {
             parked_bytes: 0,
             read_ahead,
             known: HashMap::new(),
+            full_of: HashMap::new(),
             probes: HashSet::new(),
             out_of_range: HashMap::new(),
             ends: HashMap::new(),
@@ -177,9 +186,9 @@ impl Lanes {
         let bytes = arrived.answer.records.len();
         if bytes == 0 && !tells && arrived.answer.error_code == code::NONE {
             // What is known of another place may be newer.
-            let place = (arrived.lane.side, arrived.native);
-            if arrived.crowded_out() && self.known.get(&key).is_none_or(|k| (k.side, k.next) == place) {
-                self.served(&key, place.0, place.1, true, arrived.since);
+            let (side, at) = (arrived.lane.side, arrived.native);
+            if self.known.get(&key).is_none_or(|k| (k.side, k.next) == (side, at)) {
+                self.read_empty(&key, side, at, arrived.crowded_out(), arrived.since);
             }
             return;
         }
@@ -259,10 +268,26 @@ impl Lanes {
 
     /// The client has been served up to `next`, and there is more behind it or not.
     pub(super) fn served(&mut self, key: &Key, side: Side, next: NOffset, more: bool, since: Instant) {
+        self.know(key, Known { side, next, more, nothing: false, since });
+    }
+
+    /// A broker was asked for this place and sent nothing, though there is `more` or not.
+    pub(super) fn read_empty(&mut self, key: &Key, side: Side, at: NOffset, more: bool, since: Instant) {
+        self.know(key, Known { side, next: at, more, nothing: !more, since });
+    }
+
+    fn know(&mut self, key: &Key, known: Known) {
         if self.known.len() > MANY {
             self.known.clear();
         }
-        self.known.insert(key.clone(), Known { side, next, more, since });
+        self.known.insert(key.clone(), known);
+    }
+
+    /// Since when there is nothing at this place as far as is known: a broker was asked for it, or `at_end`: has also said
+    /// so with what is before it.
+    pub(super) fn nothing_since(&self, key: &Key, side: Side, at: NOffset, at_end: bool) -> Option<Instant> {
+        let nothing = |k: &&Known| k.nothing || at_end && !k.more;
+        self.known.get(key).filter(nothing).filter(|k| (k.side, k.next) == (side, at)).map(|k| k.since)
     }
 
     /// Is more than the client has known to lie at this place?
@@ -293,8 +318,19 @@ impl Lanes {
     pub fn arrived(&mut self, key: LaneKey, answer: Option<FetchResponse>) {
         let state = self.states.entry(key).or_default();
         if let LaneState::Busy(asked) = std::mem::take(state) {
+            match answer.as_ref().and_then(|answer| answer.fills(asked.reserved)) {
+                Some(each) => drop(self.full_of.insert(key, each)),
+                None => drop(self.full_of.remove(&key)),
+            }
             *state = LaneState::Ready(asked, answer);
         }
+    }
+
+    /// How many partitions to name in a fetch for so many bytes: a broker looks at each, also at those for which there is
+    /// no room left behind others.
+    pub(super) fn worth_naming(&self, key: &LaneKey, bytes: usize) -> usize {
+        let likely = |each: &usize| (bytes / (*each).max(1)).saturating_mul(SPARE).max(FEW);
+        self.full_of.get(key).map_or(usize::MAX, likely)
     }
 
     /// The answer to a question; `None`: lost.
@@ -318,6 +354,16 @@ impl Lanes {
             }
             _ => None,
         }
+    }
+
+    /// Is a broker reading what lies there already of one of these, and for no longer than `most`?
+    pub(super) fn reads_any(&self, of: &HashMap<Key, usize>, now: Instant, most: Duration) -> bool {
+        self.states.iter().any(|(lane, state)| match state {
+            LaneState::Busy(asked) if lane.kind == LaneKind::Ahead && now < asked.sent + most => {
+                asked.parts.keys().any(|key| of.contains_key(key))
+            }
+            _ => false,
+        })
     }
 
     pub(super) fn take_ready(&mut self, of: impl Fn(&LaneKey) -> bool) -> Vec<(LaneKey, Asked, Option<FetchResponse>)> {

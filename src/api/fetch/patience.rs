@@ -36,7 +36,8 @@ impl Gather {
         }
         let mut until = self.deadline;
         if lanes.works_on_others(&self.places, cx.now) {
-            until = until.min(self.since + TURN);
+            let reads = lanes.reads_any(&self.places, cx.now, MARGIN);
+            until = until.min(self.since + if reads { MARGIN } else { TURN });
             if cx.now >= until {
                 return None;
             }

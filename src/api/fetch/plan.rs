@@ -15,9 +15,11 @@ use crate::wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 
 /// A standing fetch comes back after this at the latest, so that a seek or a new assignment need not wait long.
 const LONGEST_POLL: Duration = Duration::from_millis(500);
-/// The same while the client catches up, so that a partition that has reached its end joins it soon.
-const SHORT_POLL: Duration = Duration::from_millis(200);
-/// Reading ahead for less is not worth a request, in bytes, if there can be as much.
+/// A partition that had nothing, and is in no long poll, is not asked again before this for what lies there already.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The same while the client catches up with others: a broker looks at each partition that is named.
+const AGAIN_BEHIND_OTHERS: Duration = Duration::from_millis(200);
+/// That which is worth a request, if there can be as much.
 const LEAST_AHEAD: i32 = 1024 * 1024;
 /// A long poll brings no more than this, in bytes, unless it waits for a certain amount: whoever has more is read ahead.
 const NEWS: i32 = 1024 * 1024;
@@ -32,6 +34,8 @@ impl Gather {
     pub(super) fn plan(&mut self, cx: &Context<'_>, lanes: &mut Lanes, ahead: bool) -> Vec<Send> {
         let mut by_lane: Vec<(LaneKey, Vec<(usize, Place)>)> = Vec::new();
         let over = !ahead && cx.now >= self.deadline;
+        let catches_up = lanes.works_on_others(&HashMap::new(), cx.now);
+        let again = if catches_up { AGAIN_BEHIND_OTHERS } else { AGAIN };
         for i in 0..self.wanted.len() {
             let Some(wanted) = self.wanted.get(i).filter(|w| w.got.is_none() && !(over && w.answered)) else {
                 continue;
@@ -45,12 +49,17 @@ impl Gather {
                     if key.kind == LaneKind::Standing {
                         let stands = lanes.asked(&key, &wanted.key, place.native).is_some();
                         let blocked = !lanes.is_idle(&key);
-                        let caught_up = wanted.caught_up_until.is_some_and(|until| cx.now < until);
+                        let nothing_since = lanes.nothing_since(&wanted.key, place.side, place.native, catches_up);
+                        let until = nothing_since.map(|since| since + again).filter(|until| cx.now < *until);
+                        let caught_up = until.is_some();
                         // What lies there already need not wait behind a long poll for something else.
                         if !stands && !caught_up && (blocked || lanes.is_behind(&wanted.key, place.side, place.native))
                         {
                             key.kind = LaneKind::Ahead;
                         } else if blocked {
+                            if let Some(wanted) = self.wanted.get_mut(i) {
+                                wanted.caught_up_until = until;
+                            }
                             continue;
                         }
                     }
@@ -80,18 +89,18 @@ impl Gather {
         by_lane.retain(|(key, _)| lanes.is_idle(key) && !useless(key));
         let spread = by_lane.iter().filter(|(key, _)| key.kind == LaneKind::Ahead).count();
         let (mut how_many, share) = self.share(cx, lanes, spread, ahead);
-        let poll = match lanes.works_on_others(&HashMap::new(), cx.now) {
-            true => SHORT_POLL,
+        let poll = match !ahead && !catches_up && self.request.min_bytes > 1 {
             // A broker that comes back with less than the client wants would be asked no more.
-            false if !ahead && self.request.min_bytes > 1 => Duration::MAX,
+            true => Duration::MAX,
             false => LONGEST_POLL,
         };
         let remaining = if ahead { poll } else { self.deadline.saturating_duration_since(cx.now).min(poll) };
         let mut sends = Vec::new();
-        for (key, parts) in by_lane {
+        for (key, mut parts) in by_lane {
             if key.kind == LaneKind::Ahead {
                 let Some(left) = how_many.checked_sub(1) else { continue };
                 how_many = left;
+                parts.truncate(lanes.worth_naming(&key, usize::try_from(share).unwrap_or(0)));
             }
             let (mut request, mut asked) = self.request_for(cx, key, &parts);
             match key.kind {
@@ -100,7 +109,12 @@ impl Gather {
                     request.max_wait_ms = i32::try_from(remaining.as_millis()).unwrap_or(0);
                     request.min_bytes = self.request.min_bytes.max(1);
                     // A broker drops the batch that it must cut, so it needs more than what is waited for.
-                    let most = if self.request.min_bytes > 1 { self.enough().max(LARGEST) } else { NEWS };
+                    let most = match self.request.min_bytes > 1 {
+                        true => self.enough().max(LARGEST),
+                        // Beyond the room for what the client cannot take yet, it would be read twice.
+                        false if lanes.most_ahead() > 0 => NEWS.min(worth_it(lanes)),
+                        false => NEWS,
+                    };
                     request.max_bytes = self.request.max_bytes.min(most);
                 }
                 LaneKind::Ahead => {
@@ -121,17 +135,16 @@ impl Gather {
     /// Of how many brokers to ask for what lies there already, and for how many bytes each: the room that is left for
     /// what the client has not asked for is divided. What it waits for is asked of everyone.
     fn share(&self, cx: &Context<'_>, lanes: &Lanes, spread: usize, ahead: bool) -> (usize, i32) {
-        let small = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
         let room = lanes.room(cx.now);
         let most = LARGEST.max(self.enough()).min(self.request.max_bytes).max(1);
         if ahead {
-            let least = LEAST_AHEAD.min(small(lanes.most_ahead() / 4)).min(most).max(1);
+            let least = worth_it(lanes).min(most);
             let how_many = spread.min(room / usize::try_from(least).unwrap_or(1));
             return (how_many, small(room / how_many.max(1)).min(most));
         }
         let least = match lanes.most_ahead() {
             0 => self.request.max_bytes / small(spread).max(1),
-            _ => LEAST_AHEAD.max(self.enough()),
+            _ => worth_it(lanes).max(self.enough()),
         };
         (spread, small(room / spread.max(1)).max(least).clamp(1, most))
     }
@@ -184,4 +197,13 @@ impl Gather {
         };
         (request, asked)
     }
+}
+
+/// Reading ahead for less is not worth a request, in bytes.
+fn worth_it(lanes: &Lanes) -> i32 {
+    LEAST_AHEAD.min(small(lanes.most_ahead() / 4)).max(1)
+}
+
+fn small(bytes: usize) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
 }

@@ -76,6 +76,14 @@ impl FetchResponse {
         self.topics.iter().flat_map(|t| &t.partitions).map(|p| p.records.len()).sum()
     }
 
+    /// Bytes of records of one partition, on average of those that have any, if together they nearly fill `room` bytes.
+    pub fn fills(&self, room: usize) -> Option<usize> {
+        let records =
+            self.topics.iter().flat_map(|t| &t.partitions).map(|p| p.records.len()).filter(|bytes| *bytes > 0);
+        let (bytes, count) = records.fold((0, 0), |(sum, count), bytes| (sum + bytes, count + 1));
+        (count > 0 && bytes >= room / 4 * 3).then(|| bytes / count)
+    }
+
     pub fn decode(body: Bytes, version: i16) -> Result<Self, WireError> {
         spoken(version)?;
         let compact = flexible(version);

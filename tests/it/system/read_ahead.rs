@@ -156,3 +156,49 @@ async fn min_bytes_may_come_from_any_broker() {
     let parts = fetched(&mut reader).await;
     assert_eq!(offsets(&parts[0], 0), [0, 1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_records_comes_last_in_an_answer() {
+    let world = World::new(3);
+    fill(&world, 0, 1).await;
+    let mut reader = world.client().await;
+    reader.send(&fetch(&[(0, 0), (1, 0), (2, 0)], PATIENT, 1 << 20), 12).await;
+    let topics = fetched_in_order(&mut reader).await;
+    let order: Vec<i32> = topics.iter().flat_map(|t| &t.partitions).map(|p| p.partition_index).collect();
+    assert_eq!(order, [1, 2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_read_once_and_few_partitions_are_named() {
+    const PARTITIONS: i32 = 128;
+    const LIMIT: u32 = 512 * 1024;
+    let mut world = World::of_nodes(2, PARTITIONS, |c| {
+        c.limits.read_ahead_bytes_per_connection = bytesize::ByteSize(LIMIT.into());
+    });
+    world.start().expect("the proxy starts");
+    let batch = encode(Plan { value_size: 16_000, ..ONE });
+    for partition in 0..PARTITIONS {
+        for offset in 0..4 {
+            assert_eq!(world.source.append_directly("moved", partition, batch.clone()), Some(offset));
+        }
+    }
+    let (mut reader, mut delivered, mut few) = (world.client().await, 0, None);
+    let mut at = vec![0; PARTITIONS as usize];
+    while at.iter().any(|offset| *offset < 4) {
+        let places: Vec<_> = (0..).zip(at.iter().copied()).collect();
+        reader.send(&fetch(&places, PATIENT, 1 << 20), 12).await;
+        for (offset, part) in at.iter_mut().zip(fetched(&mut reader).await) {
+            let records = part.records.unwrap_or_default();
+            delivered += records.len();
+            *offset += super::world::records(&records, *offset).len() as i64;
+        }
+        // Each broker has more than so many left.
+        if few.is_none() && at.iter().filter(|offset| **offset == 4).count() > PARTITIONS as usize / 2 {
+            few = Some(world.source.faults().fetched().iter().any(|f| f.bytes > 0 && f.partitions <= 16));
+        }
+    }
+    let fetched = world.source.faults().fetched();
+    let served: usize = fetched.iter().map(|f| f.bytes).sum();
+    assert!(served < delivered + LIMIT as usize, "{served} bytes for {delivered}: {fetched:?}");
+    assert_eq!(few, Some(true), "{fetched:?}");
+}

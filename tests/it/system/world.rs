@@ -15,7 +15,7 @@ use kafka_cutover::ids::Side;
 use kafka_cutover::migration::seed::TRIAL_PRODUCER;
 use kafka_cutover::proxy::{self, Running};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceResponse};
 use kafka_protocol::protocol::Decodable;
@@ -340,11 +340,21 @@ pub fn fetch(partitions: &[(i32, i64)], max_wait: Duration, max_bytes: i32) -> F
 pub const PATIENT: Duration = Duration::from_secs(120);
 pub const NO_WAIT: Duration = Duration::ZERO;
 
-/// The partitions of an answer to `fetch`, in its order.
+/// The partitions of an answer to `fetch`, by topic and number.
 pub async fn fetched(raw: &mut Raw) -> Vec<PartitionData> {
+    let mut topics = fetched_in_order(raw).await;
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    for topic in &mut topics {
+        topic.partitions.sort_by_key(|p| p.partition_index);
+    }
+    topics.into_iter().flat_map(|t| t.partitions).collect()
+}
+
+/// An answer to `fetch` as it came.
+pub async fn fetched_in_order(raw: &mut Raw) -> Vec<FetchableTopicResponse> {
     let answer = soon("a fetch is answered", raw.receive::<FetchRequest>(12)).await.expect("an answer");
     assert_eq!(answer.error_code, 0);
-    answer.responses.into_iter().flat_map(|t| t.partitions).collect()
+    answer.responses
 }
 
 pub async fn fetch_one(raw: &mut Raw, partition: i32, offset: i64, max_wait: Duration) -> PartitionData {
