@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lanes::{LaneKey, LaneKind, Lanes};
+use super::lanes::{Asked, LaneKey, LaneKind, Lanes};
 use super::{Gather, Route, Wanted};
 use crate::api::Context;
 use crate::error::code;
@@ -16,6 +16,8 @@ const OTHERS: Duration = Duration::from_millis(5);
 const TURN: Duration = Duration::from_millis(10);
 /// A read that is under way when the client's time is over may take this much longer.
 const MARGIN: Duration = Duration::from_millis(100);
+/// The same if there is something to answer with already.
+const SHORT_MARGIN: Duration = Duration::from_millis(50);
 
 impl Gather {
     /// `None`: it is time to answer; else the moment to look again, if nothing arrives before.
@@ -43,9 +45,10 @@ impl Gather {
             }
         }
         if cx.now >= until {
-            // The deadline is for waiting for more, not for the reading itself.
-            let late = until + MARGIN;
-            return (self.bytes == 0 && cx.now < late && self.is_unread(cx, lanes)).then_some(late);
+            // The deadline is for waiting for more, not for the reading itself: long polls end with it, and what they bring
+            // then would have to wait for the whole of the next fetch.
+            let late = until + if self.bytes == 0 { MARGIN } else { SHORT_MARGIN };
+            return (cx.now < late && self.is_unread(cx, lanes)).then_some(late);
         }
         let open = self.wanted.iter().filter(|w| w.got.is_none());
         let retry = open.flat_map(|w| [w.not_before, w.caught_up_until]).flatten();
@@ -63,7 +66,8 @@ impl Gather {
         })
     }
 
-    /// Has a partition been asked for without any broker's word on it yet? One that has stood for a while has nothing.
+    /// Has a partition been asked for without any broker's word on it yet, which is due by now? A broker that is overdue is
+    /// waited for no more.
     fn is_unread(&self, cx: &Context<'_>, lanes: &Lanes) -> bool {
         self.wanted.iter().filter(|w| w.got.is_none() && !w.answered).any(|w| match self.route(cx, lanes, w) {
             Route::To(key, place) => {
@@ -72,7 +76,9 @@ impl Gather {
                     let lane = LaneKey { kind: *kind, ..key };
                     lanes.asked(&lane, &w.key, place.native)
                 });
-                asked.is_some_and(|a| cx.now < a.sent + MARGIN || a.until <= self.deadline + MARGIN)
+                let fresh = |a: &Asked| self.bytes == 0 && cx.now < a.sent + MARGIN;
+                let due = |a: &Asked| a.until <= self.deadline + MARGIN && cx.now < a.until + MARGIN;
+                asked.is_some_and(|a| fresh(a) || due(a))
             }
             _ => false,
         })
