@@ -329,7 +329,7 @@ impl Gather {
     /// One partition of a lane's answer.
     fn take(&mut self, cx: &Context<'_>, lanes: &mut Lanes, i: usize, arrived: Arrived) {
         let crowded_out = arrived.crowded_out();
-        let Arrived { lane: key, native, mut answer, .. } = arrived;
+        let Arrived { lane: key, native, mut answer, since, .. } = arrived;
         let Some(wanted) = self.wanted.get(i) else { return };
         let state = cx.partitions.get(&wanted.key.0, wanted.key.1);
         // Cut and translated by the map that holds now: an answer to another place than today's is dropped.
@@ -403,7 +403,7 @@ impl Gather {
         }
         let readable = answer.readable(self.request.isolation_level);
         if rebased.is_empty() {
-            lanes.read_empty(&wanted.key, key.side, native, crowded_out, cx.now);
+            lanes.read_empty(&wanted.key, key.side, native, crowded_out, since);
             // Also of one that others may have crowded out: a hole must not wait until nobody else has a backlog.
             if place.end.is_some_and(|end| native < end && end.0 <= answer.high_watermark) {
                 lanes.probes.insert(wanted.key.clone());

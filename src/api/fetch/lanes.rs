@@ -137,6 +137,8 @@ pub struct Lanes {
     parked_bytes: usize,
     read_ahead: Arc<ReadAhead>,
     known: HashMap<Key, Known>,
+    /// When each lane's last fetch was sent.
+    sent: HashMap<LaneKey, Instant>,
     /// Bytes that a broker has sent of one partition, on average, when its last answer to a read ahead was full.
     full_of: HashMap<LaneKey, usize>,
     /// To be read alone: they came back empty below the end of a closed segment.
@@ -171,6 +173,7 @@ impl Lanes {
             parked_bytes: 0,
             read_ahead,
             known: HashMap::new(),
+            sent: HashMap::new(),
             full_of: HashMap::new(),
             probes: HashSet::new(),
             out_of_range: HashMap::new(),
@@ -311,6 +314,7 @@ impl Lanes {
 
     /// A fetch was sent.
     pub(super) fn busy(&mut self, key: LaneKey, asked: Asked) {
+        self.sent.insert(key, asked.sent);
         self.states.insert(key, LaneState::Busy(asked));
     }
 
@@ -344,6 +348,16 @@ impl Lanes {
 
     pub(super) fn is_idle(&self, key: &LaneKey) -> bool {
         matches!(self.states.get(key), None | Some(LaneState::Idle))
+    }
+
+    /// When a lane's last fetch was sent.
+    pub(super) fn sent(&self, key: &LaneKey) -> Option<Instant> {
+        self.sent.get(key).copied()
+    }
+
+    /// When a partition was served or read last.
+    pub(super) fn known_since(&self, key: &Key) -> Option<Instant> {
+        self.known.get(key).map(|k| k.since)
     }
 
     /// What is on its way on a lane, if it asks for this place.

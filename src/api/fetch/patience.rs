@@ -27,7 +27,7 @@ impl Gather {
             return None;
         }
         let least = usize::try_from(self.request.min_bytes).unwrap_or(0);
-        if self.bytes > 0 && self.bytes >= least {
+        if self.has_enough() {
             let until = *self.enough_since.get_or_insert(cx.now) + OTHERS;
             let until = until.min(self.deadline);
             return (cx.now < until && !self.is_full() && self.comes_at_once(cx, lanes)).then_some(until);
@@ -69,16 +69,15 @@ impl Gather {
     /// Has a partition been asked for without any broker's word on it yet, which is due by now? A broker that is overdue is
     /// waited for no more.
     fn is_unread(&self, cx: &Context<'_>, lanes: &Lanes) -> bool {
-        self.wanted.iter().filter(|w| w.got.is_none() && !w.answered).any(|w| match self.route(cx, lanes, w) {
+        self.wanted.iter().filter(|w| w.got.is_none()).any(|w| match self.route(cx, lanes, w) {
             Route::To(key, place) => {
-                let kinds = [LaneKind::Ahead, LaneKind::Standing, LaneKind::Probe];
-                let asked = kinds.iter().find_map(|kind| {
+                let fresh = |a: &Asked| !w.answered && self.bytes == 0 && cx.now < a.sent + MARGIN;
+                let latest = if w.answered { self.deadline } else { self.deadline + MARGIN };
+                let due = |a: &Asked| a.until <= latest && cx.now < a.until + MARGIN;
+                [LaneKind::Ahead, LaneKind::Standing, LaneKind::Probe].iter().any(|kind| {
                     let lane = LaneKey { kind: *kind, ..key };
-                    lanes.asked(&lane, &w.key, place.native)
-                });
-                let fresh = |a: &Asked| self.bytes == 0 && cx.now < a.sent + MARGIN;
-                let due = |a: &Asked| a.until <= self.deadline + MARGIN && cx.now < a.until + MARGIN;
-                asked.is_some_and(|a| fresh(a) || due(a))
+                    lanes.asked(&lane, &w.key, place.native).is_some_and(|a| fresh(a) || due(a))
+                })
             }
             _ => false,
         })

@@ -19,7 +19,9 @@ const LONGEST_POLL: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(50);
 /// The same while the client catches up with others: a broker looks at each partition that is named.
 const AGAIN_BEHIND_OTHERS: Duration = Duration::from_millis(200);
-/// That which is worth a request, if there can be as much.
+/// Whatever the limits are, a broker is asked for so much, in bytes.
+const LEAST: i32 = 64 * 1024;
+/// Reading ahead for less is not worth a request, in bytes, if there can be as much.
 const LEAST_AHEAD: i32 = 1024 * 1024;
 /// A long poll brings no more than this, in bytes, unless it waits for a certain amount: whoever has more is read ahead.
 const NEWS: i32 = 1024 * 1024;
@@ -49,7 +51,12 @@ impl Gather {
                     if key.kind == LaneKind::Standing {
                         let stands = lanes.asked(&key, &wanted.key, place.native).is_some();
                         let blocked = !lanes.is_idle(&key);
-                        let nothing_since = lanes.nothing_since(&wanted.key, place.side, place.native, catches_up);
+                        let nothing_since = lanes.nothing_since(
+                            &wanted.key,
+                            place.side,
+                            place.native,
+                            catches_up && place.end.is_none(),
+                        );
                         let until = nothing_since.map(|since| since + again).filter(|until| cx.now < *until);
                         let caught_up = until.is_some();
                         // What lies there already need not wait behind a long poll for something else.
@@ -88,8 +95,11 @@ impl Gather {
         let useless = |key: &LaneKey| ahead && key.kind == LaneKind::Standing && self.request.min_bytes > 1;
         by_lane.retain(|(key, _)| lanes.is_idle(key) && !useless(key));
         let spread = by_lane.iter().filter(|(key, _)| key.kind == LaneKind::Ahead).count();
-        let (mut how_many, share) = self.share(cx, lanes, spread, ahead);
-        let poll = match !ahead && !catches_up && self.request.min_bytes > 1 {
+        // When room is short, who was not asked for longest goes first.
+        by_lane.sort_by_key(|(key, _)| lanes.sent(key));
+        let waits = !ahead && !self.has_enough();
+        let (mut how_many, mut share) = self.share(cx, lanes, spread, !waits);
+        let poll = match !ahead && self.request.min_bytes > 1 {
             // A broker that comes back with less than the client wants would be asked no more.
             true => Duration::MAX,
             false => LONGEST_POLL,
@@ -98,9 +108,17 @@ impl Gather {
         let mut sends = Vec::new();
         for (key, mut parts) in by_lane {
             if key.kind == LaneKind::Ahead {
-                let Some(left) = how_many.checked_sub(1) else { continue };
-                how_many = left;
-                parts.truncate(lanes.worth_naming(&key, usize::try_from(share).unwrap_or(0)));
+                let overdue = !ahead && lanes.sent(&key).is_none_or(|at| cx.now >= at + LONGEST_POLL);
+                share = match how_many.checked_sub(1) {
+                    Some(left) => {
+                        how_many = left;
+                        share
+                    }
+                    // However little room there is: nobody waits longer than behind a long poll.
+                    None if overdue => worth_it(lanes).min(self.request.max_bytes).max(1),
+                    None => continue,
+                };
+                self.name_few(lanes, &mut parts, lanes.worth_naming(&key, usize::try_from(share).unwrap_or(0)));
             }
             let (mut request, mut asked) = self.request_for(cx, key, &parts);
             match key.kind {
@@ -133,7 +151,7 @@ impl Gather {
     }
 
     /// Of how many brokers to ask for what lies there already, and for how many bytes each: the room that is left for
-    /// what the client has not asked for is divided. What it waits for is asked of everyone.
+    /// what the client has not asked for, or does not wait for, is divided. What it waits for is asked of everyone.
     fn share(&self, cx: &Context<'_>, lanes: &Lanes, spread: usize, ahead: bool) -> (usize, i32) {
         let room = lanes.room(cx.now);
         let most = LARGEST.max(self.enough()).min(self.request.max_bytes).max(1);
@@ -147,6 +165,29 @@ impl Gather {
             _ => worth_it(lanes).max(self.enough()),
         };
         (spread, small(room / spread.max(1)).max(least).clamp(1, most))
+    }
+
+    /// There is an answer already.
+    pub(super) fn has_enough(&self) -> bool {
+        self.bytes > 0 && self.bytes >= usize::try_from(self.request.min_bytes).unwrap_or(0)
+    }
+
+    /// Leaves `most` partitions of those that have more, those that were read longest ago, and all others.
+    fn name_few(&self, lanes: &Lanes, parts: &mut Vec<(usize, Place)>, most: usize) {
+        if parts.len() <= most {
+            return;
+        }
+        let key = |i: usize| self.wanted.get(i).map(|w| &w.key);
+        parts.sort_by_key(|(i, _)| key(*i).and_then(|key| lanes.known_since(key)));
+        let mut left = most;
+        parts.retain(|(i, place)| {
+            let behind = key(*i).is_some_and(|key| lanes.is_behind(key, place.side, place.native));
+            let named = !behind || left > 0;
+            left = left.saturating_sub(usize::from(behind));
+            named
+        });
+        // Partitions of a topic stand together.
+        parts.sort_by_key(|(i, _)| *i);
     }
 
     /// Bytes that surely hold what the client waits for.
@@ -201,7 +242,7 @@ impl Gather {
 
 /// Reading ahead for less is not worth a request, in bytes.
 fn worth_it(lanes: &Lanes) -> i32 {
-    LEAST_AHEAD.min(small(lanes.most_ahead() / 4)).max(1)
+    LEAST_AHEAD.min(small(lanes.most_ahead() / 4)).max(LEAST)
 }
 
 fn small(bytes: usize) -> i32 {

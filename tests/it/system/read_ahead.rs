@@ -199,6 +199,7 @@ async fn a_backlog_is_read_once_and_few_partitions_are_named() {
     }
     let fetched = world.source.faults().fetched();
     let served: usize = fetched.iter().map(|f| f.bytes).sum();
-    assert!(served < delivered + LIMIT as usize, "{served} bytes for {delivered}: {fetched:?}");
+    // What a long poll has brought meanwhile may not find room.
+    assert!(served < delivered / 4 * 5, "{served} bytes for {delivered}: {fetched:?}");
     assert_eq!(few, Some(true), "{fetched:?}");
 }
