@@ -7,6 +7,7 @@ mod create_partitions;
 mod delete_records;
 mod consumer_groups;
 mod describe_producers;
+mod fetch;
 mod groups;
 mod list_config_resources;
 mod list_offsets;
