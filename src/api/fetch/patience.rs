@@ -12,9 +12,9 @@ use crate::error::code;
 /// What else is on its way from brokers that have more is waited for this long.
 const OTHERS: Duration = Duration::from_millis(5);
 /// An answer without records comes this soon while the client has records of other partitions in hand, of which there
-/// are more: with one virtual node it cannot ask for those meanwhile.
+/// are more: with one virtual node it cannot ask for those meanwhile. A read that is under way is waited for, `MARGIN`.
 const TURN: Duration = Duration::from_millis(10);
-/// A read that is under way when the client's time is over may take this much longer.
+/// A read that is under way when the client's time is over, or its turn, may take this much longer.
 const MARGIN: Duration = Duration::from_millis(100);
 /// The same if there is something to answer with already.
 const SHORT_MARGIN: Duration = Duration::from_millis(50);
