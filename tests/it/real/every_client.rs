@@ -6,7 +6,7 @@ use std::time::Instant;
 use kafka_cutover::ids::Side;
 
 use crate::support::admins::Admins;
-use crate::support::crowd::{Crowd, LINGER};
+use crate::support::crowd::{Crowd, IN_FLIGHT, LINGER};
 use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
 use crate::support::unique;
@@ -19,9 +19,9 @@ pub const PRODUCERS: [Producer; 8] = [
     ("java-all", "java-3.9", &["--acks", "all", "--idempotent", "false", "--compression", "zstd"]),
     // Its defaults are acks=1, and not idempotent.
     ("java-one", "java-2.8", &["--compression", "gzip"]),
-    ("confluent", "confluent", &["--compression", "snappy", "-X", LINGER]),
+    ("confluent", "confluent", &["--compression", "snappy", "-X", LINGER, "-X", IN_FLIGHT]),
     ("confluent-2.0", "confluent-2.0", &["--idempotent", "true", "-X", LINGER]),
-    ("kcat", "kcat", &["-X", LINGER]),
+    ("kcat", "kcat", &["-X", LINGER, "-X", IN_FLIGHT]),
     ("franz-go", "franz-go", &["--compression", "zstd"]),
     ("kafka-python", "kafka-python", &["--compression", "gzip"]),
 ];

@@ -19,6 +19,10 @@ const CLIENTS: &str = "tests/clients";
 /// through one of a connection at a time; on a busy machine it falls behind until the client's own timeouts, with the
 /// proxy and without.
 pub const LINGER: &str = "linger.ms=500";
+/// librdkafka without idempotence puts no limit to what it has on its way: on a machine that is half as fast as its rate
+/// needs, the same happens with `LINGER` too, a little later. With this limit, which is that of all other clients, what
+/// waits goes into larger batches.
+pub const IN_FLIGHT: &str = "max.in.flight.requests.per.connection=5";
 
 pub struct Crowd {
     board: Arc<Board>,
