@@ -1,6 +1,8 @@
 //! The decisions that are journalled, as JSON in the journal's records. Names are for ever: a new meaning is a new event, and a
 //! version that meets one that it does not know refuses to open the journal.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,6 +34,27 @@ pub enum Event {
     SealUndone { migration: String, number: u64, why: String },
     /// A migration has reached a step of its scheme.
     Step { migration: String, step: String },
+    /// The operator's word that something which would stop a step is accepted. Of two about the same the later counts.
+    Waived { migration: String, kind: WaiverKind, name: String, why: String, at_ms: i64 },
+}
+
+/// What can be waived.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaiverKind {
+    /// A group that is not drained, by its id.
+    Group,
+    /// A finding of preflight, by its code.
+    Finding,
+}
+
+impl fmt::Display for WaiverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WaiverKind::Group => "group",
+            WaiverKind::Finding => "finding",
+        })
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

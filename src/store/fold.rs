@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::event::{ApiVersions, Event, Identity, PreparedTopic, SealDetail, SealedProducer};
+use super::event::{ApiVersions, Event, Identity, PreparedTopic, SealDetail, SealedProducer, WaiverKind};
 use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
 
@@ -36,6 +36,25 @@ pub struct MigrationState {
     /// When its last seal was committed, and how long produce was held.
     pub sealed_at_ms: Option<i64>,
     pub hold_ms: Option<u64>,
+    /// Left out while there is none: a version that knows no waivers reads what this one writes until one is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<Waiver>,
+}
+
+/// The operator's word, with its reason.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiver {
+    pub kind: WaiverKind,
+    pub name: String,
+    pub why: String,
+    pub at_ms: i64,
+}
+
+impl MigrationState {
+    pub fn waiver(&self, kind: WaiverKind, name: &str) -> Option<&Waiver> {
+        self.waived.iter().find(|w| w.kind == kind && w.name == name)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -141,6 +160,13 @@ impl State {
                 self.migration(migration)?.step.clone_from(step);
                 Ok(())
             }
+            Event::Waived { migration, kind, name, why, at_ms } => {
+                let waiver = Waiver { kind: *kind, name: name.clone(), why: why.clone(), at_ms: *at_ms };
+                let waived = &mut self.migration(migration)?.waived;
+                waived.retain(|w| (w.kind, &w.name) != (*kind, name));
+                waived.push(waiver);
+                Ok(())
+            }
         }
     }
 
@@ -180,6 +206,7 @@ impl State {
             topics: Vec::new(),
             sealed_at_ms: None,
             hold_ms: None,
+            waived: Vec::new(),
         };
         let migration = self.migrations.entry(name.to_owned()).or_insert_with(fresh);
         for topic in topics {

@@ -16,8 +16,10 @@ pub mod format;
 pub mod identity;
 pub mod journal;
 
-pub use event::{ApiVersions, Event, Identity, PreparedPartition, PreparedTopic, SealDetail, SealedProducer};
-pub use fold::{FoldError, MigrationState, PartitionHistory, State};
+pub use event::{
+    ApiVersions, Event, Identity, PreparedPartition, PreparedTopic, SealDetail, SealedProducer, WaiverKind,
+};
+pub use fold::{FoldError, MigrationState, PartitionHistory, State, Waiver};
 pub use journal::{Journal, StoreError};
 
 /// The journal and what it adds up to, shared. Appending blocks on the disk: call it from a blocking thread.

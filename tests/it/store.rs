@@ -12,7 +12,7 @@ use kafka_cutover::store::identity::{IdentityRefusal, Marker, MarkerSeen, judge,
 use kafka_cutover::store::journal::JournalFile;
 use kafka_cutover::store::{
     ApiVersions, Event, FoldError, Identity, Journal, PreparedPartition, PreparedTopic, SealDetail, SealedProducer,
-    State, Store, StoreError,
+    State, Store, StoreError, Waiver, WaiverKind,
 };
 use uuid::Uuid;
 
@@ -242,6 +242,7 @@ fn events_since() {
         (pinned("m", vec![topic("orders", 1, (1, 2))]),
          r#"{"event":"pinned","migration":"m","scheme":"producers-first","topics":[{"name":"orders","partitions":[{"partition":0,"target_start":0}],"source_id":"00000000-0000-0000-0000-000000000001","target_id":"00000000-0000-0000-0000-000000000002"}]}"#),
         (aborted("m"), r#"{"event":"aborted","migration":"m"}"#),
+        (waived("g", "it is history", 5), r#"{"event":"waived","migration":"m","kind":"group","name":"g","why":"it is history","at_ms":5}"#),
     ];
     for (event, text) in golden {
         assert_eq!(serde_json::to_string(&event).expect("plain data"), text);
@@ -498,6 +499,50 @@ fn pinned(migration: &str, topics: Vec<PreparedTopic>) -> Event {
 
 fn aborted(migration: &str) -> Event {
     Event::Aborted { migration: migration.into() }
+}
+
+fn waived(name: &str, why: &str, at_ms: i64) -> Event {
+    let (migration, name, why) = ("m".into(), name.into(), why.into());
+    Event::Waived { migration, kind: WaiverKind::Group, name, why, at_ms }
+}
+
+#[test]
+fn a_waiver_is_kept_until_the_next_word_or_the_migrations_end() {
+    let mut state = fold(&story()[..2]);
+    let unwaived = serde_json::to_string(&state).expect("plain data");
+    for (name, why, at_ms) in [("a", "first", 1), ("b", "other", 2), ("a", "second", 3)] {
+        state.apply(&waived(name, why, at_ms)).expect("a waiver");
+    }
+    let finding = Event::Waived {
+        migration: "m".into(),
+        kind: WaiverKind::Finding,
+        name: "a".into(),
+        why: "a code of this name".into(),
+        at_ms: 4,
+    };
+    state.apply(&finding).expect("another kind");
+    let migration = &state.migrations["m"];
+    let waiver = |name: &str, why: &str, at_ms| {
+        let (name, why) = (name.to_owned(), why.to_owned());
+        Waiver { kind: WaiverKind::Group, name, why, at_ms }
+    };
+    assert_eq!(migration.waived[..2], [waiver("b", "other", 2), waiver("a", "second", 3)]);
+    assert_eq!(migration.waiver(WaiverKind::Finding, "a").map(|w| w.at_ms), Some(4));
+    assert_eq!(migration.waiver(WaiverKind::Finding, "b"), None);
+
+    // In a compacted journal they are behind what was always there; without any nothing has changed.
+    let text = serde_json::to_string(&state).expect("plain data");
+    let added = r#""hold_ms":null,"waived":[{"kind":"group","name":"b","why":"other","at_ms":2},{"kind":"group","name":"a","why":"second","at_ms":3},{"kind":"finding","name":"a","why":"a code of this name","at_ms":4}]"#;
+    assert_eq!(text, unwaived.replace(r#""hold_ms":null"#, added));
+    assert_eq!(serde_json::from_str::<State>(&text).expect("read for ever"), state);
+
+    state.apply(&prepared()).expect("prepared again");
+    assert_eq!(state.migrations["m"].waived.len(), 3);
+    state.apply(&aborted("m")).expect("aborted");
+    state.apply(&prepared()).expect("a new one");
+    assert!(state.migrations["m"].waived.is_empty());
+    let mut empty = State::default();
+    assert!(matches!(empty.apply(&waived("a", "x", 1)), Err(FoldError::UnknownMigration(_))));
 }
 
 #[test]
