@@ -1,5 +1,6 @@
-//! 9. Who reads: where a group is at home, how its positions stand there, and their shadow on the other side.
+//! 9. Who reads: where a group is at home, how its positions stand there and on the other side, how far it is from the seam.
 
+pub mod drained;
 pub mod home;
 pub mod position;
 pub mod shadow;
