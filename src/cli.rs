@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::config::Address;
 use crate::control::protocol::What;
 use crate::ids::Side;
+use crate::store::event::WaiverKind;
 
 #[derive(Debug, Parser)]
 #[command(name = "kafka-cutover", version, about, arg_required_else_help = true)]
@@ -49,6 +50,8 @@ pub enum Command {
     Cutover(CutoverArgs),
     /// Forget a migration that has sealed nothing yet; deletes nothing, says what is left
     Abort(AbortArgs),
+    /// Accept, on record, that a group has not read all that lies before the switch
+    Waive(WaiveArgs),
     /// Audit traffic: counts lost, duplicated, reordered records
     Canary(CanaryArgs),
     /// Completions for a shell
@@ -161,6 +164,38 @@ impl From<To> for Side {
         match to {
             To::Source => Side::Source,
             To::Target => Side::Target,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WaiveArgs {
+    pub migration: String,
+    #[arg(value_enum)]
+    pub what: Waive,
+    /// The group's id, or the finding's code
+    pub name: String,
+    /// Why it is accepted; kept on record
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Waive {
+    Group,
+    Finding,
+}
+
+impl From<Waive> for WaiverKind {
+    fn from(what: Waive) -> WaiverKind {
+        match what {
+            Waive::Group => WaiverKind::Group,
+            Waive::Finding => WaiverKind::Finding,
         }
     }
 }

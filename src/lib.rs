@@ -35,7 +35,7 @@
 //! | straggler | a record that appears on a sealed side: its producer does not come through the proxy |
 //! | settle | in-flight produce reaches its outcome |
 //! | drained, wind down | a group has read past the seam; a process stops taking work |
-//! | step, guard | one action of a scheme; why it may not run yet |
+//! | step, guard, waive | one action of a scheme; why it may not run yet; the operator's recorded word that it is accepted |
 //!
 //! # The modules, in the order of the path
 //!

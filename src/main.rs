@@ -57,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
         Command::Prepare(args) => block_on(commands::prepare(&client(), args)),
         Command::Switch(args) => block_on(commands::switch(&client(), args)),
         Command::Abort(args) => block_on(commands::abort(&client(), args)),
+        Command::Waive(args) => block_on(commands::waive(&client(), args)),
         Command::Cutover(args) => block_on(commands::cutover(&client(), args)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "kafka-cutover", &mut std::io::stdout());

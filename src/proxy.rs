@@ -30,7 +30,7 @@ use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
-use crate::migration::{identity, pinned, status, watch as sealed_sides};
+use crate::migration::{identity, pinned, readers, status, watch as sealed_sides};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
@@ -294,6 +294,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         events.clone(),
     );
     tasks.spawn_local(unless(stop.clone(), watched));
+
+    let readers = readers::run(shared.clone(), Side::BOTH.map(|side| impatient(&config, &store.state(), side)));
+    tasks.spawn_local(unless(stop.clone(), readers));
 
     let journal = store.clone();
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::protocol::{ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody};
+use super::protocol::{ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody, WaiveBody};
 
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -59,6 +59,10 @@ impl Client {
 
     pub async fn switch(&self, migration: &str, body: &SwitchBody) -> Result<Outcome, ClientError> {
         self.post(migration, "switch", body).await
+    }
+
+    pub async fn waive(&self, migration: &str, body: &WaiveBody) -> Result<Outcome, ClientError> {
+        self.post(migration, "waive", body).await
     }
 
     async fn post<T: DeserializeOwned>(

@@ -10,10 +10,10 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, What,
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, WaiveBody, What,
 };
 use super::render;
-use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs};
+use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, WaiveArgs};
 use crate::ids::Side;
 
 /// Refused or failed: exit code 1, one line.
@@ -70,6 +70,13 @@ pub async fn prepare(client: &Client, args: &PrepareArgs) -> Result<(), Failed> 
 pub async fn abort(client: &Client, args: &AbortArgs) -> Result<(), Failed> {
     let body = StepBody { expect_step: None, dry_run: args.dry_run };
     let outcome = with_spinner("aborting", client.abort(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+pub async fn waive(client: &Client, args: &WaiveArgs) -> Result<(), Failed> {
+    let (kind, name, why) = (args.what.into(), args.name.clone(), args.why.clone());
+    let body = WaiveBody { kind, name, why, expect_step: None, dry_run: args.dry_run };
+    let outcome = with_spinner("waiving", client.waive(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
 

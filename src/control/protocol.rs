@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::config::Scheme;
 use crate::ids::Side;
+use crate::store::event::WaiverKind;
 
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
 pub const NEXT_PREPARE: &str = "prepare";
@@ -30,6 +31,12 @@ pub enum Action {
         force: bool,
     },
     Abort,
+    /// The operator's word that something is accepted which would stop a step.
+    Waive {
+        kind: WaiverKind,
+        name: String,
+        why: String,
+    },
 }
 
 impl Command {
@@ -52,6 +59,7 @@ impl Action {
             Action::Prepare => NEXT_PREPARE,
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
             Action::Abort => "abort",
+            Action::Waive { .. } => "waive",
         }
     }
 }
@@ -82,6 +90,20 @@ pub struct SwitchBody {
 
 fn to_target() -> Side {
     Side::Target
+}
+
+/// The body of `POST …/waive`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaiveBody {
+    pub kind: WaiverKind,
+    /// The group's id.
+    pub name: String,
+    pub why: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_step: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// What a switch moves. Consumers and groups are not built yet.
@@ -202,7 +224,23 @@ pub struct MigrationStatus {
     /// Sealed sides that have lost records below their end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<Truncated>,
+    /// After a seal: the groups that have a position on one of its topics.
     pub groups: Vec<GroupStatus>,
+    /// What the last look at the groups could not find out: there may be more groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups_not_heard: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<Waived>,
+}
+
+/// The operator's word, on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waived {
+    pub kind: WaiverKind,
+    pub name: String,
+    pub why: String,
+    /// RFC 3339.
+    pub at: String,
 }
 
 /// A sealed side has no records any more from `from` to `end`, native offsets.
@@ -228,6 +266,28 @@ pub struct GroupStatus {
     pub state: String,
     /// Records before the seam that the group has not read; `None` while unknown.
     pub behind: Option<u64>,
+    /// Partitions that have some, and no position of the group: it reads them, or is waived.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub uncommitted: usize,
+    /// Why it is accepted as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived: Option<String>,
+    /// Those that are not drained; the first hundred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionBehind>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionBehind {
+    pub topic: String,
+    pub partition: i32,
+    /// As the group's clients see it; `None`: it has none.
+    pub position: Option<i64>,
+    pub behind: Option<u64>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What happens, for `GET /v1/events`.

@@ -39,6 +39,16 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
         }
     }
     for m in &shown {
+        let waiting = m.groups.iter().filter(|g| g.behind != Some(0) && g.waived.is_none()).count();
+        if waiting > 0 {
+            let groups = m.groups.len();
+            text.push_str(&format!("{}: {waiting} of {groups} groups have not read up to the seam\n", m.name));
+        }
+        for unheard in &m.groups_not_heard {
+            text.push_str(&format!("{}: {}\n", m.name, printable(unheard)));
+        }
+    }
+    for m in &shown {
         if !m.unprepared.is_empty() {
             let topics = m.unprepared.join(", ");
             text.push_str(&format!("{}: not prepared, so they stay on the source: {topics}\n", m.name));
@@ -76,14 +86,37 @@ fn details(m: &MigrationStatus, colour: bool) -> String {
     }
     if !m.groups.is_empty() {
         let mut table = table(colour);
-        table.set_header(["group", "home", "state", "behind the seam"]);
+        table.set_header(["group", "home", "state", "behind the seam", ""]);
         for g in &m.groups {
             let behind = g.behind.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            table.add_row([g.id.clone(), g.home.to_string(), g.state.clone(), behind]);
+            let note = match (&g.waived, g.uncommitted) {
+                (Some(why), _) => format!("waived: {why}"),
+                (None, 0) => String::new(),
+                (None, n) => format!("no position on {n} partitions"),
+            };
+            let cells = [g.id.clone(), g.home.to_string(), g.state.clone(), behind, note];
+            table.add_row(cells.map(|cell| printable(&cell)));
         }
         text.push_str(&format!("{table}\n"));
     }
+    for g in &m.groups {
+        for p in &g.partitions {
+            let position = p.position.map_or_else(|| "no position".to_owned(), |v| format!("at {v}"));
+            let behind = p.behind.map_or_else(|| "not known how far".to_owned(), |n| n.to_string());
+            let (id, topic, partition) = (printable(&g.id), &p.topic, p.partition);
+            text.push_str(&format!("group {id}: {topic}-{partition} {position}, {behind} behind the seam\n"));
+        }
+    }
+    for w in &m.waived {
+        let (kind, name, why) = (w.kind, printable(&w.name), printable(&w.why));
+        text.push_str(&format!("waived at {}: {kind} {name}: {why}\n", w.at));
+    }
     text
+}
+
+/// Group ids come from clients, and a terminal does what control characters say.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn table(colour: bool) -> Table {

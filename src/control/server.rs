@@ -25,14 +25,14 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::operator::{Operator, Peer};
-use super::protocol::{Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, What};
+use super::protocol::{Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, WaiveBody, What};
 
 /// No command comes near this.
 const BODY_LIMIT: usize = 64 * 1024;
 
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
                       POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, \
-                      POST /v1/migrations/{name}/abort";
+                      POST /v1/migrations/{name}/abort, POST /v1/migrations/{name}/waive";
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
@@ -138,6 +138,7 @@ fn router(operator: Operator, stop: CancellationToken) -> Router {
         .route("/v1/migrations/{name}/prepare", post(prepare))
         .route("/v1/migrations/{name}/switch", post(switch))
         .route("/v1/migrations/{name}/abort", post(abort))
+        .route("/v1/migrations/{name}/waive", post(waive))
         .route("/v1/events", get(events))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -208,6 +209,21 @@ async fn switch(
         action: match body.what {
             What::Producers => Action::SwitchProducers { to: body.to, force: body.force },
         },
+        expect_step: body.expect_step,
+        dry_run: body.dry_run,
+    });
+    run(&shared, peer, command).await
+}
+
+async fn waive(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(migration): UrlPath<String>,
+    body: Body,
+) -> Response {
+    let command = read_body::<WaiveBody>(body).map(|body| Command {
+        migration,
+        action: Action::Waive { kind: body.kind, name: body.name, why: body.why },
         expect_step: body.expect_step,
         dry_run: body.dry_run,
     });

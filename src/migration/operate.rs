@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::waive::{self, Asked};
 use super::{abort, marker, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
@@ -74,6 +75,10 @@ impl Control {
             Action::Prepare => self.prepare(migration, command.dry_run).await,
             Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
             Action::Abort => self.abort(migration, command.dry_run).await,
+            Action::Waive { kind, name, why } => {
+                let asked = Asked { migration: &migration.name, kind: *kind, name, why };
+                self.waive(migration, asked, command.dry_run).await
+            }
         }
     }
 
@@ -154,6 +159,48 @@ impl Control {
         }
         let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
         Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
+    }
+
+    async fn waive(&self, migration: &Migration, asked: Asked<'_>, dry_run: bool) -> Result<Outcome, Refusal> {
+        let decide = || {
+            let drain = self.shared.drains.of(asked.migration);
+            waive::event(&self.store.state(), drain.as_deref(), asked, crate::clock::now_ms())
+        };
+        let mut decided = decide();
+        if decided.as_ref().is_err_and(|refusal| refusal.code == waive::UNKNOWN_GROUP) {
+            self.look_at_groups().await;
+            decided = decide();
+        }
+        let event = decided?;
+        let what = format!("{} {}: {}", asked.kind, asked.name, asked.why.trim());
+        let done = match (&event, dry_run) {
+            (None, _) => format!("was waived already: {what}"),
+            (Some(_), true) => format!("would waive {what}"),
+            (Some(_), false) => format!("waived {what}"),
+        };
+        if let (Some(event), false) = (event, dry_run) {
+            self.append(vec![event]).await?;
+            let Asked { kind, name, why, .. } = asked;
+            let waived = json!({ "kind": kind, "name": name, "why": why.trim() });
+            let details = Map::from_iter([("waived".to_owned(), waived)]);
+            // Nobody may be listening.
+            drop(self.events.send(Told {
+                kind: "waived".to_owned(),
+                migration: Some(migration.name.clone()),
+                details,
+            }));
+        }
+        let (migration, step) = (migration.name.clone(), self.step(migration));
+        Ok(Outcome { migration, step, done: vec![done], dry_run, ..Outcome::default() })
+    }
+
+    /// Until a look at the groups that began after now has ended, for as long as a cluster may take to answer.
+    async fn look_at_groups(&self) {
+        let mut looks = self.shared.drains.looks();
+        let before = self.shared.drains.ask();
+        let look = looks.wait_for(|ended| *ended > before);
+        // What was not found in time was not found.
+        drop(tokio::time::timeout(self.shared.config.timeouts.request, look).await);
     }
 
     async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {

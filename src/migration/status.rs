@@ -4,9 +4,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::scheme;
 use crate::config::{Config, Migration};
-use crate::control::protocol::{ClusterStatus, Clusters, Guard, MigrationStatus, ProxyStatus, Status};
+use crate::control::protocol::{
+    ClusterStatus, Clusters, GroupStatus, Guard, MigrationStatus, PartitionBehind, ProxyStatus, Status, Waived,
+};
+use crate::groups::drained::{Drain, GroupDrain, Standing};
 use crate::ids::Side;
 use crate::routing::Shared;
+use crate::store::event::WaiverKind;
 use crate::store::{MigrationState, Store};
 
 /// Shared by everybody who shows or knows something. Before the proxy serves it knows the config alone.
@@ -88,6 +92,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         }
         _ => vec![],
     };
+    let drain = shared.and_then(|s| s.drains.of(&config.name));
     MigrationStatus {
         name: config.name.clone(),
         scheme: config.scheme,
@@ -101,8 +106,55 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
         truncated: shared.map_or_else(Vec::new, |s| s.truncations.of(&config.name)),
         unprepared,
-        groups: vec![],
+        groups: drain.as_deref().map_or_else(Vec::new, |d| groups(d, state)),
+        groups_not_heard: drain.as_deref().map_or_else(Vec::new, not_heard),
+        waived: state.map_or_else(Vec::new, waived),
     }
+}
+
+/// Lines of one migration, and partitions of one group: beyond it the first ones say enough.
+const MOST_SHOWN: usize = 100;
+
+fn groups(drain: &Drain, state: Option<&MigrationState>) -> Vec<GroupStatus> {
+    let shown = |group: &GroupDrain| GroupStatus {
+        id: group.id.clone(),
+        home: group.home,
+        state: group.state.clone(),
+        behind: group.behind(),
+        uncommitted: group.uncommitted(),
+        waived: state.and_then(|s| s.waiver(WaiverKind::Group, &group.id)).map(|w| w.why.clone()),
+        partitions: behind(group),
+    };
+    drain.groups.iter().map(shown).collect()
+}
+
+fn behind(group: &GroupDrain) -> Vec<PartitionBehind> {
+    let open = group.partitions.iter().filter(|p| p.standing != Standing::Drained);
+    let shown = open.take(MOST_SHOWN).map(|p| PartitionBehind {
+        topic: p.partition.topic.to_string(),
+        partition: p.partition.partition,
+        position: p.position.map(|v| v.0),
+        behind: match p.standing {
+            Standing::Drained => Some(0),
+            Standing::Behind(left) | Standing::Uncommitted(left) => Some(left),
+            Standing::Unknown => None,
+        },
+    });
+    shown.collect()
+}
+
+fn not_heard(drain: &Drain) -> Vec<String> {
+    drain.unheard.iter().take(MOST_SHOWN).map(|u| u.what.clone()).collect()
+}
+
+fn waived(state: &MigrationState) -> Vec<Waived> {
+    let shown = state.waived.iter().map(|w| Waived {
+        kind: w.kind,
+        name: w.name.clone(),
+        why: w.why.clone(),
+        at: rfc3339(w.at_ms),
+    });
+    shown.collect()
 }
 
 fn matching(config: &Migration, shared: &Shared) -> Vec<(String, usize)> {

@@ -183,6 +183,11 @@ impl Metrics {
         Counter::register(&self.registry, &table::STRAGGLERS, &[migration])
     }
 
+    /// Not for the data path: looks the handle up. How many there are is the caller's to bound.
+    pub fn group_lag(&self, migration: &str, group: &str) -> Gauge {
+        Gauge::register(&self.registry, &table::GROUP_LAG, &[migration, group])
+    }
+
     /// Prometheus' text format.
     pub fn render(&self) -> String {
         self.held_bytes_gauge.set(self.held_bytes.load(Ordering::Relaxed) as f64);

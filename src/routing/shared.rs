@@ -15,6 +15,7 @@ use super::in_flight::{InFlight, ReadAhead};
 use super::partitions::Partitions;
 use crate::config::Config;
 use crate::control::protocol::Truncated;
+use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
@@ -47,6 +48,7 @@ pub struct Shared {
     pub transactions: Transactions,
     pub stragglers: Stragglers,
     pub truncations: Truncations,
+    pub drains: Drains,
     pub in_flight: InFlight,
     pub read_ahead: Arc<ReadAhead>,
     pub alarms: Alarms,
@@ -97,6 +99,7 @@ impl Shared {
             transactions: Transactions::default(),
             stragglers: Stragglers::default(),
             truncations: Truncations::default(),
+            drains: Drains::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             read_ahead,
             alarms: Alarms::default(),
@@ -241,6 +244,60 @@ impl Truncations {
                 true
             }
         }
+    }
+}
+
+/// How far the groups of each migration are from its seams, as of the last look.
+pub struct Drains {
+    of: Mutex<HashMap<String, Arc<Drain>>>,
+    /// A look is wanted now.
+    wanted: Notify,
+    begun: AtomicU64,
+    /// The number of the last look that has ended.
+    ended: watch::Sender<u64>,
+}
+
+impl Default for Drains {
+    fn default() -> Self {
+        let (of, wanted, begun) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { of, wanted, begun, ended: watch::Sender::new(0) }
+    }
+}
+
+impl Drains {
+    /// `None`: there was no look since a seal of this migration was released.
+    pub fn of(&self, migration: &str) -> Option<Arc<Drain>> {
+        self.lock().get(migration).cloned()
+    }
+
+    /// Asks for a look. One that sees what is so now has a higher number than this.
+    pub fn ask(&self) -> u64 {
+        let begun = self.begun.load(Ordering::Acquire);
+        self.wanted.notify_one();
+        begun
+    }
+
+    /// The number of the last look that has ended, and of each that follows.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    pub fn wanted(&self) -> impl Future<Output = ()> + '_ {
+        self.wanted.notified()
+    }
+
+    /// Whoever looks says so first, then what was found.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub fn end(&self, found: HashMap<String, Arc<Drain>>) {
+        *self.lock() = found;
+        self.ended.send_replace(self.begun.load(Ordering::Acquire));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Drain>>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

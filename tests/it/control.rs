@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use kafka_cutover::config::Scheme;
 use kafka_cutover::control::client::{Client, ClientError};
 use kafka_cutover::control::protocol::{
-    Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, ProxyStatus, Refusal, Status, StepBody,
-    SwitchBody, What,
+    Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, PartitionBehind, ProxyStatus, Refusal,
+    Status, StepBody, SwitchBody, WaiveBody, Waived, What,
 };
 use kafka_cutover::control::server::{BindError, ControlSocket, serve};
 use kafka_cutover::control::{Ask, Operator, render};
 use kafka_cutover::ids::Side;
+use kafka_cutover::store::event::WaiverKind;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -49,10 +50,15 @@ fn status() -> Status {
             guard: Guard { ok: false, reason: Some("hanging transaction".into()) },
             topics: vec!["orders".into()],
             partitions: 3,
-            groups: vec![GroupStatus { id: "g".into(), home: Side::Source, state: "Stable".into(), behind: None }],
+            groups: vec![group()],
             ..MigrationStatus::default()
         }],
     }
+}
+
+fn group() -> GroupStatus {
+    let (id, state, home) = ("g".into(), "Stable".into(), Side::Source);
+    GroupStatus { id, home, state, behind: None, uncommitted: 0, waived: None, partitions: vec![] }
 }
 
 async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<Ask2>) {
@@ -60,6 +66,13 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
         let _ = seen.send(Ask2 { action: command.action.clone(), dry_run: command.dry_run, uid: peer.uid });
         let result = command.check_step("prepared").and_then(|()| match command.action {
             Action::Prepare => Err(Refusal::new("already_prepared", "it is prepared\nalready", "go on")),
+            Action::Waive { name, why, .. } => Ok(Outcome {
+                migration: command.migration.clone(),
+                step: "prepared".into(),
+                done: vec![format!("waived group {name}: {why}")],
+                dry_run: command.dry_run,
+                ..Outcome::default()
+            }),
             Action::Abort => Ok(Outcome {
                 migration: command.migration.clone(),
                 step: "configured".into(),
@@ -183,6 +196,76 @@ async fn an_abort_goes_the_same_way() {
     let (code, out, err) = command_line(&fake.path(), &["abort", "orders", "--dry-run"]).await;
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with("forgot 1 topics\n") && out.contains("dry run, nothing changed"), "{out}");
+}
+
+#[tokio::test]
+async fn a_waiver_goes_the_same_way() {
+    let mut fake = Fake::start();
+    let path = "/v1/migrations/orders/waive";
+    let (code, body) = fake.http("POST", path, r#"{"kind":"group","name":"g","why":"it is history"}"#).await;
+    assert_eq!((code, &body["done"][0]), (200, &json!("waived group g: it is history")));
+    let waive = |kind| Action::Waive { kind, name: "g".into(), why: "it is history".into() };
+    assert_eq!(fake.asked.recv().await.unwrap().action, waive(WaiverKind::Group));
+    let body = WaiveBody {
+        kind: WaiverKind::Finding,
+        name: "g".into(),
+        why: "it is history".into(),
+        expect_step: Some("configured".into()),
+        dry_run: true,
+    };
+    assert!(fake.client().waive("orders", &body).await.is_err(), "a compare and set too");
+    assert_eq!(fake.asked.recv().await.unwrap().action, waive(WaiverKind::Finding));
+    let args = ["waive", "orders", "group", "g", "--why", "it is history", "--json", "--dry-run"];
+    let (code, out, err) = command_line(&fake.path(), &args).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(serde_json::from_str::<Outcome>(&out).unwrap().dry_run, "{out}");
+    for usage in [&["waive", "orders", "group", "g"] as &[&str], &["waive", "orders", "topic", "g", "--why", "x"]] {
+        assert_eq!(command_line(&fake.path(), usage).await.0, Some(2), "{usage:?}");
+    }
+    for body in ["", "{}", r#"{"kind":"group","name":"g"}"#, r#"{"kind":"topic","name":"g","why":"x"}"#] {
+        let (code, answer) = fake.http("POST", path, body).await;
+        assert_eq!((code, &answer["error"]["code"]), (400, &json!("bad_request")), "{body}");
+    }
+}
+
+#[test]
+fn groups_that_have_not_read_up_to_the_seam_are_named_with_why_not() {
+    let partition =
+        |partition, position| PartitionBehind { topic: "orders".into(), partition, position, behind: Some(4) };
+    let mut known = status();
+    let m = &mut known.migrations[0];
+    m.groups = vec![
+        GroupStatus { behind: Some(0), ..group() },
+        GroupStatus {
+            id: "late\u{1b}[2J".into(),
+            behind: Some(8),
+            uncommitted: 1,
+            partitions: vec![partition(0, Some(6)), partition(1, None)],
+            ..group()
+        },
+        GroupStatus { id: "waived".into(), behind: Some(9), waived: Some("it is history".into()), ..group() },
+        GroupStatus { id: "unknown".into(), ..group() },
+    ];
+    m.groups_not_heard = vec!["which groups b:1 coordinates is not known".into()];
+    let at = "2026-01-01T00:00:00.000Z".to_owned();
+    m.waived = vec![Waived { kind: WaiverKind::Group, name: "waived".into(), why: "it is history".into(), at }];
+    let text = render::status(&known, Some("orders"), false);
+    for line in [
+        "orders: 2 of 4 groups have not read up to the seam\n",
+        "orders: which groups b:1 coordinates is not known\n",
+        "no position on 1 partitions",
+        "waived: it is history",
+        "[2J: orders-0 at 6, 4 behind the seam\n",
+        "[2J: orders-1 no position, 4 behind the seam\n",
+        "waived at 2026-01-01T00:00:00.000Z: group waived: it is history\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "a group's id is its client's: {text:?}");
+    let all = render::status(&known, None, false);
+    assert!(all.contains("2 of 4 groups") && !all.contains("orders-0"), "{all}");
+    let back: Status = serde_json::from_str(&serde_json::to_string(&known).unwrap()).unwrap();
+    assert_eq!(back, known);
 }
 
 #[tokio::test]

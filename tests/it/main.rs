@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod control;
 mod demo;
+mod drained;
 mod embedded;
 mod golden;
 mod guards;

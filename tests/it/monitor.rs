@@ -38,6 +38,7 @@ fn touched() -> Metrics {
     metrics.set_migration_step("orders", "prepared", &["new", "prepared"]);
     metrics.segments(&TopicPartition::new("orders", 2)).set(3.0);
     metrics.stragglers("orders").increment(4);
+    metrics.group_lag("orders", "g").set(7.0);
     metrics.holds.of(HoldOutcome::Undone).increment(2);
     metrics.sequence_gate.of(GateOutcome::Duplicate).increment(5);
     metrics
@@ -69,6 +70,7 @@ fn what_is_rendered_is_what_the_table_says() {
         r#"kafka_cutover_migration_step{migration="orders",step="new"} 0"#,
         r#"kafka_cutover_segments{topic="orders",partition="2"} 3"#,
         r#"kafka_cutover_stragglers_total{migration="orders"} 4"#,
+        r#"kafka_cutover_group_lag_to_seal_records{migration="orders",group="g"} 7"#,
         r#"kafka_cutover_holds_total{outcome="undone"} 2"#,
         r#"kafka_cutover_holds_total{outcome="sealed"} 0"#,
         r#"kafka_cutover_sequence_gate_total{outcome="duplicate"} 5"#,

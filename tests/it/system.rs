@@ -5,6 +5,7 @@
 
 mod admin;
 mod brokers;
+mod drained;
 mod gate;
 mod holding;
 mod hostile;

@@ -74,19 +74,26 @@ pub async fn list_groups(admin: &Admin, view: &ClusterView) -> Result<BTreeSet<S
 
 /// The same, each with its state as the broker names it; empty where it does not (older than Kafka 2.6).
 pub async fn group_states(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<String, String>, AdminError> {
-    let request = RequestKind::ListGroups(ListGroupsRequest::default());
-    let asked = view.brokers.values().map(|broker| async { admin.ask(&broker.address(), &request).await });
+    let asked = view.brokers.values().map(|broker| async { coordinated_by(admin, &broker.address()).await });
     let mut groups = BTreeMap::new();
     for answer in join_all(asked).await {
-        let ResponseKind::ListGroups(answer) = answer? else { return Err(another_answer(admin, &request)) };
-        if answer.error_code != code::NONE {
-            let what = "which groups there are".to_owned();
-            return Err(AdminError::Refused { side: admin.side, what, code: answer.error_code });
-        }
-        let with_positions = answer.groups.iter().filter(|g| g.group_type.as_str() != SHARE);
-        groups.extend(with_positions.map(|g| (g.group_id.to_string(), g.group_state.to_string())));
+        groups.extend(answer?);
     }
     Ok(groups)
+}
+
+/// The groups that one broker coordinates, each with its state.
+pub async fn coordinated_by(admin: &Admin, address: &str) -> Result<BTreeMap<String, String>, AdminError> {
+    let request = RequestKind::ListGroups(ListGroupsRequest::default());
+    let ResponseKind::ListGroups(answer) = admin.ask(address, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    if answer.error_code != code::NONE {
+        let what = "which groups there are".to_owned();
+        return Err(AdminError::Refused { side: admin.side, what, code: answer.error_code });
+    }
+    let with_positions = answer.groups.iter().filter(|g| g.group_type.as_str() != SHARE);
+    Ok(with_positions.map(|g| (g.group_id.to_string(), g.group_state.to_string())).collect())
 }
 
 /// From this version on a request can ask for what no transaction is about to change.
