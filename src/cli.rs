@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::Address;
-use crate::control::protocol::What;
+use crate::control::protocol::{Terms, What};
 use crate::ids::Side;
+use crate::offsets::NoPlace;
 use crate::store::event::WaiverKind;
 
 #[derive(Debug, Parser)]
@@ -52,6 +54,9 @@ pub enum Command {
     Abort(AbortArgs),
     /// Accept, on record, that a group has not read all that lies before the switch
     Waive(WaiveArgs),
+    /// Offsets that are kept outside Kafka
+    #[command(subcommand)]
+    Offsets(OffsetsCommand),
     /// Audit traffic: counts lost, duplicated, reordered records
     Canary(CanaryArgs),
     /// Completions for a shell
@@ -230,6 +235,38 @@ pub struct CanaryArgs {
     /// Leave the topic, if the canary made it
     #[arg(long)]
     pub keep: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum OffsetsCommand {
+    /// What one offset is to clients of the proxy, on the source and on the target
+    Translate(TranslateArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct TranslateArgs {
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub topic: String,
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: i32,
+    #[arg(long, allow_negative_numbers = true, value_parser = offset)]
+    pub offset: i64,
+    /// Whose offset it is: a client's of the proxy, or of a cluster's own brokers
+    #[arg(long, value_enum, default_value = "virtual")]
+    pub from: Terms,
+    /// From the journal in a state directory instead of the control socket; it is only read, and its proxy may run
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn offset(text: &str) -> Result<i64, String> {
+    match text.parse() {
+        Ok(offset) if offset < 0 => Err(NoPlace::Negative(offset).to_string()),
+        Ok(offset) => Ok(offset),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 fn property(text: &str) -> Result<(String, String), String> {

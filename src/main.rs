@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use kafka_cutover::cli::{Cli, Command, LogFormat};
+use kafka_cutover::cli::{Cli, Command, LogFormat, OffsetsCommand};
 use kafka_cutover::config::{self, Config};
 use kafka_cutover::control::{Client, commands};
 use kafka_cutover::{audit, demo, preflight, proxy};
@@ -59,6 +59,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
         Command::Abort(args) => block_on(commands::abort(&client(), args)),
         Command::Waive(args) => block_on(commands::waive(&client(), args)),
         Command::Cutover(args) => block_on(commands::cutover(&client(), args)),
+        Command::Offsets(OffsetsCommand::Translate(args)) => block_on(commands::translate(&client(), args)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "kafka-cutover", &mut std::io::stdout());
             Ok(())

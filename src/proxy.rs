@@ -172,8 +172,8 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let (commands, asked) = mpsc::channel(16);
     let (events, _) = broadcast::channel(1024);
     let board = status::Board::new(config.clone());
-    let shown = board.clone();
-    let operator = Operator::new(commands, move || shown.status(), events.clone());
+    let (shown, decided) = (board.clone(), store.clone());
+    let operator = Operator::new(commands, move || shown.status(), move || decided.state(), events.clone());
     let socket = ControlSocket::bind(&config.control.socket)
         .with_context(|| format!("control.socket {}", config.control.socket.display()))?;
     let tasks = TaskTracker::new();

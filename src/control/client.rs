@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use super::protocol::{ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody, WaiveBody};
+use super::protocol::{
+    ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody, TranslateQuery, Translation, WaiveBody,
+};
 
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -63,6 +65,13 @@ impl Client {
 
     pub async fn waive(&self, migration: &str, body: &WaiveBody) -> Result<Outcome, ClientError> {
         self.post(migration, "waive", body).await
+    }
+
+    pub async fn translate(&self, asked: &TranslateQuery) -> Result<Translation, ClientError> {
+        let TranslateQuery { topic, partition, offset, from } = asked;
+        let (topic, from) = (escape(topic), from.name());
+        let query = format!("topic={topic}&partition={partition}&offset={offset}&from={from}");
+        self.call(Method::GET, &format!("/v1/offsets/translate?{query}"), Bytes::new()).await
     }
 
     async fn post<T: DeserializeOwned>(
@@ -132,7 +141,7 @@ impl Client {
     }
 }
 
-/// One path segment of a URL.
+/// One path segment of a URL, or one value of its query.
 fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {

@@ -10,11 +10,13 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, WaiveBody, What,
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, TranslateQuery,
+    WaiveBody, What,
 };
-use super::render;
-use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, WaiveArgs};
+use super::{render, translate};
+use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
 use crate::ids::Side;
+use crate::store::Journal;
 
 /// Refused or failed: exit code 1, one line.
 #[derive(Debug, Error)]
@@ -165,6 +167,27 @@ fn confirm(now: &MigrationStatus, next: &str) -> Result<(), Failed> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failed("not confirmed".to_owned())) }
+}
+
+/// From the running proxy, or with `--state` from the journal that it writes or wrote: the same answer.
+pub async fn translate(client: &Client, args: &TranslateArgs) -> Result<(), Failed> {
+    let TranslateArgs { topic, partition, offset, from, .. } = args.clone();
+    let asked = TranslateQuery { topic, partition, offset, from };
+    let translation = match &args.state {
+        None => client.translate(&asked).await.map_err(or_its_journal)?,
+        Some(dir) => {
+            let state = Journal::look(dir).map_err(|e| Failed(e.to_string()))?;
+            translate::answer(&state, &asked).map_err(ClientError::from)?
+        }
+    };
+    if args.json { json(&translation) } else { out(&render::translation(&translation)) }
+}
+
+/// Where no proxy answers there may still be what it has written.
+fn or_its_journal(e: ClientError) -> Failed {
+    let is_unreachable = matches!(e, ClientError::Unreachable { .. });
+    let Failed(why) = e.into();
+    Failed(if is_unreachable { format!("{why}; --state DIR asks a proxy's journal instead") } else { why })
 }
 
 /// Progress goes to stderr; where that is no terminal the bar is silent.

@@ -7,6 +7,7 @@ pub mod operator;
 pub mod protocol;
 pub mod render;
 pub mod server;
+pub mod translate;
 
 pub use client::Client;
 pub use operator::{Ask, Operator, Peer};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::protocol::{Command, Event, MigrationStatus, Outcome, Refusal, Status};
+use super::protocol::{Command, Event, MigrationStatus, Outcome, Refusal, Status, TranslateQuery, Translation};
+use super::translate;
+use crate::store::State;
 
 /// Who is at the other end of the socket, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +29,19 @@ pub struct Ask {
 pub struct Operator {
     commands: mpsc::Sender<Ask>,
     status: Arc<dyn Fn() -> Status + Send + Sync>,
+    decided: Arc<dyn Fn() -> Arc<State> + Send + Sync>,
     events: broadcast::Sender<Event>,
 }
 
 impl Operator {
+    /// `decided` is what is in the journal.
     pub fn new(
         commands: mpsc::Sender<Ask>,
         status: impl Fn() -> Status + Send + Sync + 'static,
+        decided: impl Fn() -> Arc<State> + Send + Sync + 'static,
         events: broadcast::Sender<Event>,
     ) -> Self {
-        Self { commands, status: Arc::new(status), events }
+        Self { commands, status: Arc::new(status), decided: Arc::new(decided), events }
     }
 
     pub fn status(&self) -> Status {
@@ -47,6 +52,10 @@ impl Operator {
         let status = self.status();
         let found = status.migrations.iter().find(|m| m.name == name).cloned();
         found.ok_or_else(|| Refusal::unknown_migration(name, status.migrations.iter().map(|m| m.name.as_str())))
+    }
+
+    pub fn translate(&self, asked: &TranslateQuery) -> Result<Translation, Refusal> {
+        translate::answer(&(self.decided)(), asked)
     }
 
     pub fn events(&self) -> broadcast::Receiver<Event> {

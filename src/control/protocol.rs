@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Scheme;
-use crate::ids::Side;
+use crate::ids::{NOffset, Side, VOffset};
 use crate::store::event::WaiverKind;
 
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
@@ -156,7 +156,7 @@ impl Refusal {
     pub fn status(&self) -> u16 {
         match self.code.as_str() {
             "bad_request" => 400,
-            "not_found" | "unknown_migration" => 404,
+            "not_found" | "unknown_migration" | "not_mapped" => 404,
             "method_not_allowed" => 405,
             "too_large" => 413,
             "failed" => 500,
@@ -288,6 +288,71 @@ pub struct PartitionBehind {
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
+}
+
+/// `GET /v1/offsets/translate`, as its query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslateQuery {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    #[serde(default)]
+    pub from: Terms,
+}
+
+/// Whose an offset is: what clients of the proxy see, or what a cluster's own brokers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Terms {
+    #[default]
+    Virtual,
+    Source,
+    Target,
+}
+
+/// One offset in everybody's terms: `offsets translate --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation {
+    pub topic: String,
+    pub partition: i32,
+    /// `None`: no migration has prepared the partition; it lies on the source, and virtual = native.
+    pub migration: Option<String>,
+    #[serde(rename = "virtual")]
+    pub at: VOffset,
+    /// On the side of `segment`.
+    pub native: NOffset,
+    /// The one that holds the record, or will.
+    pub segment: SegmentOf,
+    /// `None`: the side has no part of the log.
+    pub source: Option<SidePosition>,
+    pub target: Option<SidePosition>,
+    /// Virtual: up to where a reader has read who stands at the native offset that was asked for, and has met that side alone. It is
+    /// less than `virtual` only where a segment begins: what lies between is on the other side. Asked for a virtual offset: that.
+    pub read_up_to: VOffset,
+}
+
+/// As in a report's list, with its number: counted from 0, the first that the log ever had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentOf {
+    pub number: usize,
+    pub side: Side,
+    /// Its first offset.
+    #[serde(rename = "virtual")]
+    pub virtual_start: VOffset,
+    #[serde(rename = "native")]
+    pub native_start: NOffset,
+    /// `None`: open.
+    pub length: Option<i64>,
+}
+
+/// Where a reader of one side alone goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SidePosition {
+    /// The side's first record at or after the offset, else the end of its part.
+    pub native: NOffset,
+    /// It is the very record.
+    pub exact: bool,
 }
 
 /// What happens, for `GET /v1/events`.

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, Color, Table, presets};
 
-use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, Status};
+use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, Status, Translation};
+use crate::ids::Side;
 
 pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
     let ready = if status.proxy.ready { "ready" } else { "not ready" };
@@ -141,6 +142,35 @@ pub fn outcome(outcome: &Outcome) -> String {
         text.push_str(&format!("{}: dry run, nothing changed; at step `{}`\n", outcome.migration, outcome.step));
     } else {
         text.push_str(&format!("{}: at step `{}`{held}\n", outcome.migration, outcome.step));
+    }
+    text
+}
+
+/// Where it lies; what it is on the other side; what else must be known.
+pub fn translation(t: &Translation) -> String {
+    let Translation { topic, partition, at, native, segment, read_up_to, .. } = t;
+    let (side, start) = (segment.side, segment.virtual_start);
+    let reach = match segment.length {
+        Some(length) => format!("virtual {start} to {}", start.0.saturating_add(length - 1)),
+        None => format!("open since virtual {start}"),
+    };
+    let number = segment.number;
+    let mut text = format!("{topic}-{partition}: virtual {at} is {side} {native}, in segment {number} ({reach})\n");
+    if t.migration.is_none() {
+        text.push_str("no migration has prepared it: all of it is on the source, at the same offsets\n");
+        return text;
+    }
+    let other = side.other();
+    let there = if other == Side::Source { t.source } else { t.target };
+    text.push_str(&match there {
+        Some(there) => format!("who reads the {other} alone goes on at {other} {}\n", there.native),
+        None => format!("the {other} has no part of it\n"),
+    });
+    if read_up_to < at {
+        text.push_str(&format!(
+            "who stands at {side} {native} and knows the {side} alone has read up to virtual {read_up_to}: \
+             what lies between is on the {other}\n"
+        ));
     }
     text
 }

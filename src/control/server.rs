@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path as UrlPath, Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -25,14 +25,18 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::operator::{Operator, Peer};
-use super::protocol::{Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, WaiveBody, What};
+use super::protocol::{
+    Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
+};
+use super::translate;
 
 /// No command comes near this.
 const BODY_LIMIT: usize = 64 * 1024;
 
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
                       POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, \
-                      POST /v1/migrations/{name}/abort, POST /v1/migrations/{name}/waive";
+                      POST /v1/migrations/{name}/abort, POST /v1/migrations/{name}/waive, \
+                      GET /v1/offsets/translate?topic=&partition=&offset=&from=";
 
 /// A bound socket; its file goes with it.
 #[derive(Debug)]
@@ -139,6 +143,7 @@ fn router(operator: Operator, stop: CancellationToken) -> Router {
         .route("/v1/migrations/{name}/switch", post(switch))
         .route("/v1/migrations/{name}/abort", post(abort))
         .route("/v1/migrations/{name}/waive", post(waive))
+        .route("/v1/offsets/translate", get(translated))
         .route("/v1/events", get(events))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -262,6 +267,14 @@ async fn run(shared: &Shared, peer: Peer, command: Result<Command, Refusal>) -> 
             refusal.into_response()
         }
     }
+}
+
+async fn translated(
+    State(shared): State<Shared>,
+    query: Result<Query<TranslateQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(asked) = query.map_err(|e| Refusal::new("bad_request", e.body_text(), translate::QUERY))?;
+    Ok(Json(shared.operator.translate(&asked)?).into_response())
 }
 
 async fn events(State(shared): State<Shared>) -> Response {

@@ -209,8 +209,12 @@ impl SpliceMap {
     /// Where the record at a virtual offset lies, or will lie. A seam belongs to the later segment. Below `start()`: the start of
     /// the first segment (the caller has answered OFFSET_OUT_OF_RANGE by then).
     pub fn locate(&self, v: VOffset) -> Place {
+        self.piece_at(v).place(v)
+    }
+
+    pub(super) fn piece_at(&self, v: VOffset) -> Piece {
         let holds = |p: &Piece| !p.is_empty() && p.virtual_end().is_none_or(|end| v < end);
-        self.pieces().find(holds).unwrap_or_else(|| self.tail_piece()).place(v)
+        self.pieces().find(holds).unwrap_or_else(|| self.tail_piece())
     }
 
     /// The start of a segment by its number, or of the next one that can hold a record: where a reader goes on who has exhausted

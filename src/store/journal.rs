@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::event::Event;
 use super::fold::{FoldError, State};
-use super::format::{self, FormatError, Kind, Record};
+use super::format::{self, FormatError, Kind, Read, Record};
 
 const FILE: &str = "journal";
 const LOCK: &str = "lock";
@@ -22,6 +22,8 @@ const UNFINISHED: &str = "journal.new";
 pub enum StoreError {
     #[error("{dir} is in use by another kafka-cutover: stop it first, or give this one a state directory of its own")]
     Locked { dir: PathBuf },
+    #[error("{dir} holds no journal: what is needed is the state.dir of the proxy's config")]
+    NoJournal { dir: PathBuf },
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("the journal {path} cannot be read: {source}")]
@@ -97,18 +99,21 @@ impl Journal {
             _ => {}
         }
         let path = dir.join(FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(io_error("read", &path)(e)),
-        };
-        let read = format::read(&bytes).map_err(|source| StoreError::Format { path: path.clone(), source })?;
-        let state = fold(&read.records, &path)?;
+        let bytes = bytes_of(&path)?.unwrap_or_default();
+        let (read, state) = add_up(&bytes, &path)?;
         let file = open_for_append(&path, read.whole).map_err(io_error("write", &path))?;
         sync_dir(dir).map_err(io_error("sync", dir))?;
         let place = Some(Place { dir: dir.to_owned(), lock });
         let snapshot = read.records.iter().rev().find(|r| r.kind == Kind::Snapshot).map_or(0, |r| r.payload.len());
         Ok((Journal { file: Box::new(file), place, poisoned: false, size: read.whole, snapshot }, state))
+    }
+
+    /// What the journal of a directory adds up to, without a lock and without a change: a proxy may be writing it. A torn tail is an
+    /// append that is not finished, or never will be; what a compaction replaces is read to its end.
+    pub fn look(dir: &Path) -> Result<State, StoreError> {
+        let path = dir.join(FILE);
+        let bytes = bytes_of(&path)?.ok_or_else(|| StoreError::NoJournal { dir: dir.to_owned() })?;
+        Ok(add_up(&bytes, &path)?.1)
     }
 
     /// An empty journal over a file of one's own, without a directory: for tests.
@@ -179,6 +184,21 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { dir: dir.to_owned() }),
         Err(TryLockError::Error(e)) => Err(io_error("lock", &path)(e)),
     }
+}
+
+/// `None`: there is no such file.
+fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error("read", path)(e)),
+    }
+}
+
+fn add_up<'a>(bytes: &'a [u8], path: &Path) -> Result<(Read<'a>, State), StoreError> {
+    let read = format::read(bytes).map_err(|source| StoreError::Format { path: path.to_owned(), source })?;
+    let state = fold(&read.records, path)?;
+    Ok((read, state))
 }
 
 fn fold(records: &[Record<'_>], path: &Path) -> Result<State, StoreError> {

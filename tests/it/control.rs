@@ -3,12 +3,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kafka_cutover::config::Scheme;
 use kafka_cutover::control::client::{Client, ClientError};
 use kafka_cutover::control::protocol::{
     Action, Clusters, Event, GroupStatus, Guard, MigrationStatus, Outcome, PartitionBehind, ProxyStatus, Refusal,
-    Status, StepBody, SwitchBody, WaiveBody, Waived, What,
+    Status, StepBody, SwitchBody, Terms, TranslateQuery, WaiveBody, Waived, What,
 };
 use kafka_cutover::control::server::{BindError, ControlSocket, serve};
 use kafka_cutover::control::{Ask, Operator, render};
@@ -21,7 +22,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A control server whose proxy has one migration, `orders`, at step `prepared`.
+use crate::translated::decided;
+
+/// A control server whose proxy has one migration, `orders`, at step `prepared`; what is journalled is `decided`.
 struct Fake {
     dir: tempfile::TempDir,
     events: broadcast::Sender<Event>,
@@ -104,7 +107,7 @@ impl Fake {
     fn with(commands: mpsc::Sender<Ask>, asked: mpsc::UnboundedReceiver<Ask2>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (events, _) = broadcast::channel(8);
-        let operator = Operator::new(commands, status, events.clone());
+        let operator = Operator::new(commands, status, || Arc::new(decided()), events.clone());
         let stop = CancellationToken::new();
         let socket = ControlSocket::bind(&dir.path().join("made/control.sock")).unwrap();
         let server = tokio::spawn(serve(socket, operator, stop.clone()));
@@ -269,6 +272,45 @@ fn groups_that_have_not_read_up_to_the_seam_are_named_with_why_not() {
 }
 
 #[tokio::test]
+async fn an_offset_is_translated() {
+    let fake = Fake::start();
+    let path = "/v1/offsets/translate?topic=orders&partition=0&offset=3&from=target";
+    let expected = json!({
+        "topic": "orders", "partition": 0, "migration": "m", "virtual": 11, "native": 3,
+        "segment": { "number": 1, "side": "target", "virtual": 10, "native": 2, "length": null },
+        "source": { "native": 10, "exact": false }, "target": { "native": 3, "exact": true }, "read_up_to": 11,
+    });
+    assert_eq!(fake.http("GET", path, "").await, (200, expected.clone()));
+    let asked = TranslateQuery { topic: "orders".into(), partition: 0, offset: 3, from: Terms::Target };
+    let translation = fake.client().translate(&asked).await.unwrap();
+    assert_eq!(serde_json::to_value(&translation).unwrap(), expected);
+    // Virtual where nothing is said, and any name is a question.
+    let (code, body) = fake.http("GET", "/v1/offsets/translate?topic=a%26b%2Fc&partition=7&offset=5", "").await;
+    let expected = json!({
+        "topic": "a&b/c", "partition": 7, "migration": null, "virtual": 5, "native": 5,
+        "segment": { "number": 0, "side": "source", "virtual": 0, "native": 0, "length": null },
+        "source": { "native": 5, "exact": true }, "target": null, "read_up_to": 5,
+    });
+    assert_eq!((code, &body), (200, &expected));
+    let asked = TranslateQuery { topic: "a&b/c".into(), partition: 7, offset: 5, from: Terms::Virtual };
+    assert_eq!(serde_json::to_value(fake.client().translate(&asked).await.unwrap()).unwrap(), expected);
+
+    let ask = ["offsets", "translate", "--topic", "orders", "--partition", "0", "--offset", "11"];
+    let (code, out, err) = command_line(&fake.path(), &ask).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let expected = "orders-0: virtual 11 is target 3, in segment 1 (open since virtual 10)\n\
+                    who reads the source alone goes on at source 10\n";
+    assert_eq!(out, expected);
+    let (code, out, err) = command_line(&fake.path(), &[&ask[..], &["--from", "source"]].concat()).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let expected = "kafka-cutover: orders-0: source offset 11 is not in the log that clients see: the source's part of it \
+                    ended at 10, what came later is a straggler; who has read all before it stands at source 10: ask for that\n";
+    assert_eq!(err, expected);
+    let (code, _, err) = command_line(Path::new("none.sock"), &ask).await;
+    assert!(code == Some(1) && err.contains("is the proxy running?") && err.contains("--state DIR"), "{err}");
+}
+
+#[tokio::test]
 async fn a_guard_refuses_with_409_and_its_reason() {
     let fake = Fake::start();
     let (code, body) = fake.http("POST", "/v1/migrations/orders/prepare", "").await;
@@ -311,6 +353,17 @@ async fn what_is_not_there_is_said_in_json() {
         ("POST", "/v1/migrations/orders/prepare", "\u{0}", 400, "bad_request"),
         ("POST", "/v1/migrations/orders/abort", r#"{"force":true}"#, 400, "bad_request"),
         ("GET", "/v1/migrations/orders/abort", "", 405, "method_not_allowed"),
+        ("POST", "/v1/offsets/translate?topic=orders&partition=0&offset=1", "", 405, "method_not_allowed"),
+        ("GET", "/v1/offsets", "", 404, "not_found"),
+        ("GET", "/v1/offsets/translate", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=&partition=0&offset=1", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=-1&offset=1", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0&offset=-1", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0&offset=first", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0&offset=1&from=here", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0&offset=1&of=source", "", 400, "bad_request"),
+        ("GET", "/v1/offsets/translate?topic=orders&partition=0&offset=11&from=source", "", 404, "not_mapped"),
     ] {
         let (status, answer) = fake.http(method, path, body).await;
         assert_eq!((status, &answer["error"]["code"]), (code, &json!(error)), "{method} {path} {body}: {answer}");
@@ -416,7 +469,7 @@ fn the_status_table_names_what_waits_and_has_no_colour_unless_asked() {
 }
 
 /// The command line, as a process of its own, against a server of this one.
-async fn command_line(socket: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+pub async fn command_line(socket: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"))
         .args(args)
         .env("KAFKA_CUTOVER_SOCKET", socket)
@@ -469,7 +522,7 @@ async fn a_bad_config_ends_with_2_and_lists_everything() {
 fn walking_proxy() -> (Operator, mpsc::UnboundedReceiver<Action>) {
     let (commands, mut received) = mpsc::channel::<Ask>(8);
     let (ran, runs) = mpsc::unbounded_channel();
-    let step = std::sync::Arc::new(std::sync::Mutex::new("new"));
+    let step = Arc::new(std::sync::Mutex::new("new"));
     let now = step.clone();
     let status = move || {
         let (step, next) = match *now.lock().unwrap() {
@@ -498,7 +551,7 @@ fn walking_proxy() -> (Operator, mpsc::UnboundedReceiver<Action>) {
             let _ = answer.send(result);
         }
     });
-    (Operator::new(commands, status, broadcast::channel(1).0), runs)
+    (Operator::new(commands, status, Arc::default, broadcast::channel(1).0), runs)
 }
 
 #[tokio::test]

@@ -332,7 +332,7 @@ fn readme_commands_exist() {
     let readme = read("README.md");
     let typed = commands(&readme);
     none("README has commands that do not exist", &refused(&typed));
-    for needed in ["demo", "sandbox", "run", "check", "prepare", "switch", "status", "cutover", "canary"] {
+    for needed in ["demo", "sandbox", "run", "check", "prepare", "switch", "status", "cutover", "canary", "offsets"] {
         assert!(typed.iter().any(|words| words.get(1).is_some_and(|w| w == needed)), "README never shows `{needed}`");
     }
 }

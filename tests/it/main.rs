@@ -24,4 +24,5 @@ mod store;
 mod support;
 mod system;
 mod topology;
+mod translated;
 mod wire;

@@ -137,7 +137,7 @@ async fn the_monitor_serves_metrics_health_and_a_page() {
         migrations: vec![MigrationStatus { name: "<b>&orders".into(), ..MigrationStatus::default() }],
         ..Status::default()
     };
-    let operator = Operator::new(mpsc::channel(1).0, status, broadcast::channel(1).0);
+    let operator = Operator::new(mpsc::channel(1).0, status, Arc::default, broadcast::channel(1).0);
     let monitor = Monitor { metrics: Arc::new(touched()), readiness: watched, operator };
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kafka_cutover::control::protocol::{SidePosition, Terms, TranslateQuery, Translation};
 use kafka_cutover::embedded::Point;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, DeleteTopicsRequest, MetadataRequest, ProduceRequest};
@@ -105,4 +106,47 @@ async fn clients_see_the_same_topics_after_a_switch() {
         names.count() > before.topics.len()
     })
     .await;
+}
+
+/// What the proxy answers, and the command line from its journal: the same.
+async fn translated(world: &World, offset: i64, from: Terms) -> Translation {
+    let asked = TranslateQuery { topic: "moved".to_owned(), partition: 0, offset, from };
+    let online = soon("an answer", world.control().translate(&asked)).await.unwrap();
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
+    command.args(["offsets", "translate", "--topic", "moved", "--partition", "0", "--offset", &offset.to_string()]);
+    command.args(["--from", from.name(), "--json", "--state"]).arg(&world.config.state.dir);
+    let output = soon("the command", command.output()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(serde_json::from_slice::<Translation>(&output.stdout).unwrap(), online);
+    online
+}
+
+/// The proxy's directory is locked; a look takes no lock, and the proxy goes on writing after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_is_translated_alike_by_a_running_proxy_and_from_its_journal() {
+    let world = World::new(1);
+    let mut raw = world.client().await;
+    for i in 0..3 {
+        append(&mut raw, 0, 1_000 + i, i).await;
+    }
+    assert_eq!(translated(&world, 2, Terms::Virtual).await.migration, None);
+    world.prepare().await;
+    let prepared = translated(&world, 3, Terms::Virtual).await;
+    assert_eq!((prepared.migration.as_deref(), prepared.target), (Some(MIGRATION), None));
+    world.switch().await.expect("switched");
+    append(&mut raw, 0, 1_003, 3).await;
+    let seam = translated(&world, 3, Terms::Virtual).await;
+    // The target's part may begin behind `prepare`'s own trial.
+    let begin = seam.segment.native_start.0;
+    let exact = |at: Option<SidePosition>| at.filter(|at| at.exact).map(|at| at.native.0);
+    for (offset, from, source, target) in [
+        (2, Terms::Virtual, Some(2), None),
+        (3, Terms::Virtual, None, Some(begin)),
+        (3, Terms::Source, None, Some(begin)),
+        (begin, Terms::Target, None, Some(begin)),
+        (900, Terms::Virtual, None, Some(begin + 897)),
+    ] {
+        let t = translated(&world, offset, from).await;
+        assert_eq!((exact(t.source), exact(t.target)), (source, target), "{offset} {from:?}");
+    }
 }
