@@ -93,13 +93,24 @@ impl Board {
     }
 
     /// Until `enough`. The end of one that should go on, or that did not say `done`, ends the test, and so does time
-    /// that runs out.
-    pub fn wait(&self, what: &str, going_on: &[&str], enough: impl Fn(&Tallies) -> bool) -> Tallies {
-        let deadline = Instant::now() + PATIENCE;
+    /// that runs out. It begins anew whenever `grown` is more than it was.
+    pub fn wait(
+        &self,
+        what: &str,
+        going_on: &[&str],
+        grown: impl Fn(&Tallies) -> u64,
+        enough: impl Fn(&Tallies) -> bool,
+    ) -> Tallies {
+        let mut deadline = Instant::now() + PATIENCE;
         let mut inner = self.inner.lock().unwrap();
+        let mut before = grown(&inner.tallies);
         loop {
             if enough(&inner.tallies) {
                 return inner.tallies.clone();
+            }
+            let now = grown(&inner.tallies);
+            if now > before {
+                (before, deadline) = (now, Instant::now() + PATIENCE);
             }
             let is_dead = |name: &str, t: &Tally| t.ended && (!t.done || going_on.contains(&name));
             let dead = inner.tallies.iter().find(|(name, t)| is_dead(name, t)).map(|(name, _)| name.clone());

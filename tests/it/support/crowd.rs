@@ -118,13 +118,22 @@ impl Crowd {
     }
 
     pub fn wait(&self, what: &str, enough: impl Fn(&Tallies) -> bool) -> Tallies {
+        self.wait_while_it_grows(what, |_| 0, enough)
+    }
+
+    fn wait_while_it_grows(
+        &self,
+        what: &str,
+        grown: impl Fn(&Tallies) -> u64,
+        enough: impl Fn(&Tallies) -> bool,
+    ) -> Tallies {
         // Producers may have a number of records after which they end by themselves.
         let of = |(name, d): (&'_ String, &Driver)| {
             (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone())
         };
         let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
         let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
-        self.board.wait(what, &readers, enough)
+        self.board.wait(what, &readers, grown, enough)
     }
 
     /// Until every group that runs has all partitions, and each of its members some.
@@ -173,7 +182,9 @@ impl Crowd {
             _ => None,
         };
         let readers: Vec<Vec<String>> = groups.into_values().chain(self.drivers.iter().filter_map(of)).collect();
-        self.wait("every reader has what was acknowledged", |tallies| {
+        // How much there is to catch up with is the machine's affair: time is up when nobody is given anything any more.
+        let given = |tallies: &Tallies| tallies.values().map(|t| t.received).sum();
+        self.wait_while_it_grows("every reader has what was acknowledged", given, |tallies| {
             let tally = |name: &String| tallies.get(name).cloned().unwrap_or_default();
             let acked: u64 = producers.iter().map(|name| tally(name).acked).sum();
             readers.iter().all(|names| names.iter().map(|name| tally(name).received).sum::<u64>() >= acked)
