@@ -46,7 +46,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Topics on the target, preflight
     Prepare(PrepareArgs),
-    /// One step: move producers
+    /// One step: move producers, or the groups that read
     Switch(SwitchArgs),
     /// All steps of a migration's scheme, stopping at each guard
     Cutover(CutoverArgs),

@@ -4,8 +4,8 @@
 //! With it, `KAFKA_CUTOVER_CRASH_AT=seal.intent` ends the process there, `seal.intent:3` the third time it is reached, and
 //! `KAFKA_CUTOVER_NO_GATE=1` takes the sequence gate out.
 
-/// Every place, in the order in which a seal comes by them. Tests iterate over these.
-pub const POINTS: &[&str] = &[
+/// In the order in which a seal comes by them. Tests iterate over these.
+pub const SEAL: &[&str] = &[
     "seal.held",
     "seal.settled",
     "seal.read",
@@ -18,18 +18,21 @@ pub const POINTS: &[&str] = &[
     "seal.released",
 ];
 
+/// In the order in which the move of a group comes by them.
+pub const MOVE: &[&str] = &["move.gathered", "move.copied", "move.journalled", "move.released"];
+
 #[cfg(not(feature = "crash-points"))]
 #[macro_export]
 macro_rules! crash_point {
     ($name:literal) => {};
 }
 
-/// A name that is not in [`POINTS`] does not compile.
+/// A name that is in none of the lists does not compile.
 #[cfg(feature = "crash-points")]
 #[macro_export]
 macro_rules! crash_point {
     ($name:literal) => {{
-        const { assert!($crate::crash::is_listed($name), "not in crash::POINTS") };
+        const { assert!($crate::crash::is_listed($name), "not listed in crash.rs") };
         $crate::crash::reached($name);
     }};
 }
@@ -78,16 +81,21 @@ mod armed {
         match times {
             Some(times) if is_listed(name) => Plan { name: name.to_owned(), left: AtomicU32::new(times) },
             _ => {
-                eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {:?}", super::POINTS);
+                let points = [super::SEAL, super::MOVE].concat();
+                eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {points:?}");
                 std::process::exit(2);
             }
         }
     }
 
     pub const fn is_listed(name: &str) -> bool {
+        is_in(super::SEAL, name) || is_in(super::MOVE, name)
+    }
+
+    const fn is_in(list: &[&str], name: &str) -> bool {
         let mut i = 0;
-        while i < super::POINTS.len() {
-            if equal(super::POINTS[i].as_bytes(), name.as_bytes()) {
+        while i < list.len() {
+            if equal(list[i].as_bytes(), name.as_bytes()) {
                 return true;
             }
             i += 1;

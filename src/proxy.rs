@@ -30,7 +30,7 @@ use crate::groups::shadow_writer;
 use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
-use crate::migration::{identity, pinned, readers, status, watch as sealed_sides};
+use crate::migration::{identity, moving, pinned, readers, status, watch as sealed_sides};
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
@@ -215,6 +215,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let (shadows, shadows_told) = mpsc::unbounded_channel();
     let topology = Arc::new(ArcSwap::<Topology>::default());
     let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
+    shared.homes.restore(&store.state());
     let shared = Arc::new(shared);
     let seen = first.views.clone().map(|view| view.filter(|v| v.reachable));
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
@@ -283,6 +284,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         tasks.spawn_local(unless(stop.clone(), watch));
         tasks.spawn_local(unless(stop.clone(), pulse_of(shared.clone(), side, board_of_pulse, readiness_of_pulse)));
     }
+
+    let finish = moving::finish(shared.clone(), store.clone(), Side::BOTH.map(admin));
+    tasks.spawn_local(unless(stop.clone(), finish));
 
     // Connections of its own: a commit that waits for followers must not delay a seal's question.
     let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);

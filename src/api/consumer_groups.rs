@@ -1,6 +1,7 @@
 //! ConsumerGroupHeartbeat (68) and ConsumerGroupDescribe (69), v0 to v1: KIP-848 groups, at their coordinator on the
 //! group's home. Every heartbeat carries what the member has and wants, so those of a connection go out in their order,
-//! on the connection that commits take, too. Topic ids are the source's on both legs. An expression that a broker
+//! on the connection that commits take, too. Clients know topics by the source's ids: a group that is at home on the target
+//! is told, and tells, its own. An expression that a broker
 //! evaluates (v1) may match a topic of our own: no member gets it, since none could find out what it is. A topic that our
 //! snapshot does not have yet may be such a one, so a newer snapshot is waited for first.
 //!
@@ -14,9 +15,9 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatResponse, RequestKind, ResponseKind,
 };
 
-use super::groups::{lost_code, note_error};
+use super::groups::{enter, lost_code, note_error};
 use super::{Answers, Ask, Context, Input, Machine, Step};
-use crate::groups::home;
+use crate::groups::commits::UnderWay;
 use crate::ids::Side;
 use crate::store::identity::is_marker_topic;
 
@@ -28,13 +29,42 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Heartbeat {
     request: ConsumerGroupHeartbeatRequest,
+    /// The group does not move before this has its answer, which is in the terms of who was asked.
+    under_way: Option<(UnderWay, Side)>,
     /// Waits for a snapshot that has all topics of it.
     answer: Option<ConsumerGroupHeartbeatResponse>,
 }
 
 impl Heartbeat {
     pub fn new(request: ConsumerGroupHeartbeatRequest) -> Self {
-        Self { request, answer: None }
+        Self { request, under_way: None, answer: None }
+    }
+
+    /// To the group's home, in its own terms. While the group is on its way to another home it waits.
+    fn ask(&mut self, cx: &Context<'_>) -> Step {
+        /// Between two looks; a group moves by this protocol only while it has no members.
+        const HELD_MOST: Duration = Duration::from_secs(20);
+        let group = &self.request.group_id;
+        let ended = cx.shared.moves.ended();
+        if cx.shared.moves.is_moving(group) {
+            return Step::AwaitMoveEnd { newer_than: ended, deadline: cx.now + HELD_MOST };
+        }
+        let entered = match enter(cx, group) {
+            Ok(entered) => entered,
+            Err(wait) => return wait.into(),
+        };
+        let home = cx.shared.homes.of(group);
+        self.under_way = Some((entered, home));
+        let mut request = self.request.clone();
+        for topic in request.topic_partitions.iter_mut().flatten() {
+            // What it has and the home does not know is not the home's to take.
+            topic.topic_id = cx.topology.same_topic(IDS, topic.topic_id, home).unwrap_or(topic.topic_id);
+        }
+        Step::Ask(vec![Ask::coordinator(home, &self.request.group_id, RequestKind::ConsumerGroupHeartbeat(request))])
+    }
+
+    fn asked(&self, cx: &Context<'_>) -> Side {
+        self.under_way.as_ref().map_or_else(|| cx.shared.homes.of(&self.request.group_id), |(_, side)| *side)
     }
 
     fn hear(&mut self, cx: &Context<'_>, answers: Answers) -> Step {
@@ -46,25 +76,36 @@ impl Heartbeat {
             _ => ConsumerGroupHeartbeatResponse::default().with_error_code(error),
         };
         note_error(cx, &self.request.group_id, answer.error_code);
-        if !has_strangers(cx, &answer) {
-            return told(cx, answer);
-        }
-        cx.shared.refresh(IDS);
+        let home = self.asked(cx);
+        let Some(side) = strange_to(cx, home, &answer) else { return told(cx, home, answer) };
+        cx.shared.refresh(side);
         self.answer = Some(answer);
-        Step::AwaitTopology { side: IDS, newer_than: cx.topology.generation(IDS), deadline: cx.now + PATIENCE }
+        Step::AwaitTopology { side, newer_than: cx.topology.generation(side), deadline: cx.now + PATIENCE }
     }
 }
 
-/// Whether it assigns topics that are newer than our snapshot: one of them may be our own.
-fn has_strangers(cx: &Context<'_>, answer: &ConsumerGroupHeartbeatResponse) -> bool {
-    let (Some(assignment), Some(source)) = (&answer.assignment, cx.topology.side(IDS)) else { return false };
-    let known = |id| source.names.contains_key(id) || source.hidden.contains(id);
-    !assignment.topic_partitions.iter().all(|t| known(&t.topic_id))
+/// The side whose snapshot is older than topics that it assigns: one of them may be our own.
+fn strange_to(cx: &Context<'_>, home: Side, answer: &ConsumerGroupHeartbeatResponse) -> Option<Side> {
+    let assignment = answer.assignment.as_ref()?;
+    let at_home = cx.topology.side(home)?;
+    let ids = || assignment.topic_partitions.iter().map(|t| t.topic_id);
+    let known = |id| at_home.names.contains_key(&id) || at_home.hidden.contains(&id);
+    if !ids().all(known) {
+        return Some(home);
+    }
+    let shown = |id| at_home.hidden.contains(&id) || cx.topology.same_topic(home, id, IDS).is_some();
+    (!ids().all(shown)).then_some(IDS)
 }
 
-fn told(cx: &Context<'_>, mut answer: ConsumerGroupHeartbeatResponse) -> Step {
-    if let (Some(assignment), Some(source)) = (&mut answer.assignment, cx.topology.side(IDS)) {
-        assignment.topic_partitions.retain(|t| !source.hidden.contains(&t.topic_id));
+/// In the ids that clients know; what they cannot know they are not told.
+fn told(cx: &Context<'_>, home: Side, mut answer: ConsumerGroupHeartbeatResponse) -> Step {
+    if let (Some(assignment), Some(at_home)) = (&mut answer.assignment, cx.topology.side(home)) {
+        assignment.topic_partitions.retain(|t| !at_home.hidden.contains(&t.topic_id));
+        assignment.topic_partitions.retain_mut(|t| {
+            let id = cx.topology.same_topic(home, t.topic_id, IDS);
+            t.topic_id = id.unwrap_or(t.topic_id);
+            id.is_some()
+        });
     }
     Step::Answer(ResponseKind::ConsumerGroupHeartbeat(answer))
 }
@@ -74,12 +115,8 @@ impl Machine for Heartbeat {
         match input {
             Input::Answers(answers) => self.hear(cx, answers),
             Input::Start | Input::Woken => match self.answer.take() {
-                Some(answer) => told(cx, answer),
-                None => {
-                    let group = &self.request.group_id;
-                    let request = RequestKind::ConsumerGroupHeartbeat(self.request.clone());
-                    Step::Ask(vec![Ask::coordinator(home(group), group, request)])
-                }
+                Some(answer) => told(cx, self.asked(cx), answer),
+                None => self.ask(cx),
             },
         }
     }
@@ -102,9 +139,10 @@ impl Describe {
             let nobody = || DescribedGroup::default().with_group_id(id.clone()).with_error_code(error);
             let mut group = found.unwrap_or_else(nobody);
             note_error(cx, id, group.error_code);
+            let home = cx.shared.homes.of(id);
             for member in &mut group.members {
-                hide(&mut member.assignment);
-                hide(&mut member.target_assignment);
+                show(cx, home, &mut member.assignment);
+                show(cx, home, &mut member.target_assignment);
             }
             merged.groups.push(group);
         }
@@ -126,7 +164,7 @@ impl Machine for Describe {
                 let asks: Vec<Ask> = ids
                     .map(|id| {
                         let request = RequestKind::ConsumerGroupDescribe(alone(id.clone()));
-                        Ask::coordinator(home(id), id, request)
+                        Ask::coordinator(cx.shared.homes.of(id), id, request)
                     })
                     .collect();
                 if !asks.is_empty() {
@@ -139,6 +177,10 @@ impl Machine for Describe {
     }
 }
 
-fn hide(assignment: &mut Assignment) {
+/// In the ids that clients know, without our own topics.
+fn show(cx: &Context<'_>, home: Side, assignment: &mut Assignment) {
     assignment.topic_partitions.retain(|t| !is_marker_topic(&t.topic_name));
+    for topic in &mut assignment.topic_partitions {
+        topic.topic_id = cx.topology.same_topic(home, topic.topic_id, IDS).unwrap_or(topic.topic_id);
+    }
 }

@@ -1,27 +1,28 @@
-//! JoinGroup (11), SyncGroup (14), Heartbeat (12), LeaveGroup (13), DescribeGroups (15), ListGroups (16),
-//! DeleteGroups (42): forwarded to the coordinator on the group's home. Requests with many groups are split by group;
-//! ListGroups goes to every broker of the home. Answers pass unchanged: a member's host is the proxy's own address.
+//! DescribeGroups (15), ListGroups (16), DeleteGroups (42): forwarded to the coordinator on the group's home. Requests with
+//! many groups are split by group; ListGroups goes to every broker of each side where a group is at home, and of each side's
+//! answer stands what is at home there: the rest are shadows. Answers pass unchanged: a member's host is the proxy's own
+//! address.
 //!
 //! With several virtual nodes every one of them lists all groups: the connection does not say which node was meant,
 //! and clients drop duplicates.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::{
     DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
-    HeartbeatResponse, JoinGroupResponse, LeaveGroupResponse, ListGroupsResponse, RequestKind, ResponseKind,
-    SyncGroupResponse,
+    ListGroupsResponse, RequestKind, ResponseKind,
 };
-use kafka_protocol::protocol::StrBytes;
+
+use tokio::time::Instant;
 
 use super::{Answers, Ask, Context, Input, Machine, Step, Unanswered};
 use crate::error::{code, is_retriable};
-use crate::groups::home;
+use crate::groups::commits::UnderWay;
 use crate::groups::shadow::Told;
 use crate::ids::Side;
-use crate::upstream::Lane;
 
 /// What a group's member or administrator is told when its coordinator did not answer: look it up and ask again.
 /// NOT_COORDINATOR rather than COORDINATOR_NOT_AVAILABLE: sarama gives up its session at the second in JoinGroup and
@@ -45,20 +46,47 @@ pub fn lost_code(answer: Option<&Result<ResponseKind, Unanswered>>) -> i16 {
 /// Learns from an error in an answer that the coordinator known for a group is not one any more.
 pub fn note_error(cx: &Context<'_>, group: &str, error: i16) {
     if error == code::NOT_COORDINATOR || error == code::COORDINATOR_NOT_AVAILABLE {
-        cx.shared.coordinators.forget(home(group), group);
+        cx.shared.coordinators.forget(cx.shared.homes.of(group), group);
+    }
+}
+
+/// Nothing that writes to a group's positions begins while they are taken to another home: it waits for the end of that.
+pub fn enter(cx: &Context<'_>, group: &str) -> Result<UnderWay, UntilMoved> {
+    /// It takes a few round trips.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    // Read before it is looked whether there is a barrier: one that ends in between is not missed.
+    let ended = cx.shared.moves.ended();
+    let deadline = cx.now + PATIENCE;
+    cx.shared.commits.enter(group).ok_or(UntilMoved { newer_than: ended, deadline })
+}
+
+/// The wait for the end of a move.
+pub struct UntilMoved {
+    newer_than: u64,
+    deadline: Instant,
+}
+
+impl From<UntilMoved> for Step {
+    fn from(UntilMoved { newer_than, deadline }: UntilMoved) -> Self {
+        Step::AwaitMoveEnd { newer_than, deadline }
     }
 }
 
 pub struct Groups {
     request: RequestKind,
+    /// Whom ListGroups asks.
+    sides: Vec<Side>,
+    /// Groups that are being deleted do not move meanwhile.
+    deleting: Vec<UnderWay>,
 }
 
 impl Groups {
     pub fn new(request: RequestKind) -> Self {
-        Self { request }
+        Self { request, sides: vec![], deleting: vec![] }
     }
 
-    fn start(&self, cx: &Context<'_>) -> Step {
+    fn start(&mut self, cx: &Context<'_>) -> Step {
+        let ask = |group: &GroupId, request| Ask::coordinator(cx.shared.homes.of(group), group, request);
         let asks: Vec<Ask> = match &self.request {
             RequestKind::DescribeGroups(r) => {
                 // Built from parts: a copy of the request for each of its groups would be quadratic.
@@ -67,19 +95,27 @@ impl Groups {
                         .with_groups(vec![g.clone()])
                         .with_include_authorized_operations(r.include_authorized_operations)
                 };
-                r.groups.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DescribeGroups(alone(g)))).collect()
+                r.groups.iter().map(|g| ask(g, RequestKind::DescribeGroups(alone(g)))).collect()
             }
             RequestKind::DeleteGroups(r) => {
                 let alone = |g: &GroupId| DeleteGroupsRequest::default().with_groups_names(vec![g.clone()]);
-                r.groups_names.iter().map(|g| ask(g, Lane::Ordinary, RequestKind::DeleteGroups(alone(g)))).collect()
+                match r.groups_names.iter().map(|g| enter(cx, g)).collect() {
+                    Ok(deleting) => self.deleting = deleting,
+                    Err(wait) => return wait.into(),
+                }
+                r.groups_names.iter().map(|g| ask(g, RequestKind::DeleteGroups(alone(g)))).collect()
             }
-            RequestKind::ListGroups(_) => {
-                let mut nodes: Vec<_> =
-                    cx.topology.side(Side::Source).iter().flat_map(|c| c.brokers.keys().copied()).collect();
-                nodes.sort_unstable();
-                nodes.into_iter().map(|node| Ask::node(Side::Source, node, self.request.clone())).collect()
+            _ => {
+                let mut asks = vec![];
+                for side in Side::BOTH.into_iter().filter(|side| cx.shared.homes.any_on(*side)) {
+                    let mut nodes: Vec<_> =
+                        cx.topology.side(side).iter().flat_map(|c| c.brokers.keys().copied()).collect();
+                    nodes.sort_unstable();
+                    self.sides.extend(nodes.iter().map(|_| side));
+                    asks.extend(nodes.into_iter().map(|node| Ask::node(side, node, self.request.clone())));
+                }
+                asks
             }
-            single => group_of(single).map(|(g, lane)| ask(g, lane, single.clone())).into_iter().collect(),
         };
         if asks.is_empty() { self.answer(cx, vec![]) } else { Step::Ask(asks) }
     }
@@ -88,15 +124,7 @@ impl Groups {
         Step::Answer(match &self.request {
             RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(described(cx, r, answers)),
             RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(deleted(cx, r, answers)),
-            RequestKind::ListGroups(_) => ResponseKind::ListGroups(listed(cx, answers)),
-            single => {
-                let (group, _) = group_of(single).expect("`api::machine` gives no other request");
-                let answer = answers.into_iter().next();
-                let error = lost_code(answer.as_ref());
-                let answer = answer.and_then(Result::ok).unwrap_or_else(|| lost(single, cx.version, error));
-                note_error(cx, group, error_of(&answer));
-                answer
-            }
+            _ => ResponseKind::ListGroups(listed(cx, &self.sides, answers)),
         })
     }
 }
@@ -107,48 +135,6 @@ impl Machine for Groups {
             Input::Answers(answers) => self.answer(cx, answers),
             Input::Start | Input::Woken => self.start(cx),
         }
-    }
-}
-
-fn ask(group: &GroupId, lane: Lane, request: RequestKind) -> Ask {
-    Ask { lane, ..Ask::coordinator(home(group), group, request) }
-}
-
-/// The one group of a member's request, and the connection it takes: joins wait for the other members.
-fn group_of(request: &RequestKind) -> Option<(&GroupId, Lane)> {
-    match request {
-        RequestKind::JoinGroup(r) => Some((&r.group_id, Lane::Rebalance)),
-        RequestKind::SyncGroup(r) => Some((&r.group_id, Lane::Rebalance)),
-        RequestKind::Heartbeat(r) => Some((&r.group_id, Lane::Ordinary)),
-        RequestKind::LeaveGroup(r) => Some((&r.group_id, Lane::Ordinary)),
-        _ => None,
-    }
-}
-
-fn error_of(answer: &ResponseKind) -> i16 {
-    match answer {
-        ResponseKind::JoinGroup(a) => a.error_code,
-        ResponseKind::SyncGroup(a) => a.error_code,
-        ResponseKind::Heartbeat(a) => a.error_code,
-        ResponseKind::LeaveGroup(a) => a.error_code,
-        _ => code::NONE,
-    }
-}
-
-/// The answer to a member whose coordinator was lost.
-fn lost(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
-    match request {
-        RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(
-            JoinGroupResponse::default()
-                .with_error_code(error)
-                .with_generation_id(-1)
-                // Not nullable before v7.
-                .with_protocol_name((version < 7).then(StrBytes::default))
-                .with_member_id(r.member_id.clone()),
-        ),
-        RequestKind::SyncGroup(_) => ResponseKind::SyncGroup(SyncGroupResponse::default().with_error_code(error)),
-        RequestKind::LeaveGroup(_) => ResponseKind::LeaveGroup(LeaveGroupResponse::default().with_error_code(error)),
-        _ => ResponseKind::Heartbeat(HeartbeatResponse::default().with_error_code(error)),
     }
 }
 
@@ -201,22 +187,23 @@ pub(super) fn has_sealed(cx: &Context<'_>) -> bool {
 }
 
 /// The first error stands: a list without one broker's groups must not pass for a whole one.
-fn listed(cx: &Context<'_>, answers: Answers) -> ListGroupsResponse {
+fn listed(cx: &Context<'_>, sides: &[Side], answers: Answers) -> ListGroupsResponse {
     let mut merged = ListGroupsResponse::default();
     let mut seen: HashSet<GroupId> = HashSet::new();
     if answers.is_empty() {
         merged.error_code = code::COORDINATOR_NOT_AVAILABLE;
     }
-    for answer in answers {
+    for (side, answer) in sides.iter().zip(answers) {
         let error = match answer {
             Ok(ResponseKind::ListGroups(a)) => {
                 merged.throttle_time_ms = merged.throttle_time_ms.max(a.throttle_time_ms);
-                merged.groups.extend(a.groups.into_iter().filter(|g| seen.insert(g.group_id.clone())));
+                let at_home = a.groups.into_iter().filter(|g| cx.shared.homes.of(&g.group_id) == *side);
+                merged.groups.extend(at_home.filter(|g| seen.insert(g.group_id.clone())));
                 a.error_code
             }
             _ => {
                 // Perhaps a broker that is no more.
-                cx.shared.refresh(Side::Source);
+                cx.shared.refresh(*side);
                 code::COORDINATOR_NOT_AVAILABLE
             }
         };

@@ -32,6 +32,7 @@ pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
 pub mod log_dirs;
+pub mod membership;
 pub mod metadata;
 pub mod not_offered;
 pub mod offset_commit;
@@ -202,6 +203,11 @@ pub enum Step {
         newer_than: u64,
         deadline: Instant,
     },
+    /// Until more moves of groups have ended than the number given, at most until the instant.
+    AwaitMoveEnd {
+        newer_than: u64,
+        deadline: Instant,
+    },
     Answer(ResponseKind),
     /// The connection ends; the text is for the log.
     Close(String),
@@ -238,17 +244,17 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::JoinGroup(_)
         | RequestKind::SyncGroup(_)
         | RequestKind::Heartbeat(_)
-        | RequestKind::LeaveGroup(_)
-        | RequestKind::DescribeGroups(_)
-        | RequestKind::ListGroups(_)
-        | RequestKind::DeleteGroups(_) => Box::new(groups::Groups::new(request)),
+        | RequestKind::LeaveGroup(_) => Box::new(membership::Membership::new(request)),
+        RequestKind::DescribeGroups(_) | RequestKind::ListGroups(_) | RequestKind::DeleteGroups(_) => {
+            Box::new(groups::Groups::new(request))
+        }
         RequestKind::ConsumerGroupHeartbeat(r) => Box::new(consumer_groups::Heartbeat::new(r)),
         RequestKind::ConsumerGroupDescribe(r) => Box::new(consumer_groups::Describe(r)),
         RequestKind::DescribeProducers(r) => Box::new(describe_producers::DescribeProducers::new(r)),
         RequestKind::AddPartitionsToTxn(r) => Box::new(add_partitions_to_txn::AddPartitionsToTxn::new(r)),
         RequestKind::AddOffsetsToTxn(r) => Box::new(add_offsets_to_txn::AddOffsetsToTxn(r)),
         RequestKind::EndTxn(r) => Box::new(end_txn::EndTxn(r)),
-        RequestKind::TxnOffsetCommit(r) => Box::new(txn_offset_commit::TxnOffsetCommit(r)),
+        RequestKind::TxnOffsetCommit(r) => Box::new(txn_offset_commit::TxnOffsetCommit::new(r)),
         RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),
         RequestKind::ListTransactions(r) => Box::new(transactions::List(r)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),

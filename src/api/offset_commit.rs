@@ -1,7 +1,8 @@
 //! OffsetCommit (8), v2 to v9: one commit on the group's home, each offset in the home's terms, with a trailer where
 //! the native offset does not map back (DESIGN.md section 6). A commit needs no look at the map that holds when it
 //! arrives: what is stored keeps its meaning through any growth. After a seal the other side gets a shadow, written
-//! behind.
+//! behind. While the group's positions are taken to another home a commit waits; one of a member of before the move is
+//! answered REBALANCE_IN_PROGRESS (PROTOCOL.md rule 30).
 
 use std::collections::HashSet;
 
@@ -10,21 +11,23 @@ use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponseParti
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
-use super::groups::{lost_code, note_error};
+use super::groups::{enter, lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
-use crate::groups::position::Position;
+use crate::groups::commits::UnderWay;
+use crate::groups::position::{self, Position};
 use crate::groups::shadow::{self, Shadow, Told};
-use crate::groups::{home, position};
 use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
 
 pub struct OffsetCommit {
     request: OffsetCommitRequest,
+    /// The group does not move before this has its answer.
+    under_way: Option<UnderWay>,
 }
 
 impl OffsetCommit {
     pub fn new(request: OffsetCommitRequest) -> Self {
-        Self { request }
+        Self { request, under_way: None }
     }
 
     /// The same commit in the home's terms.
@@ -41,13 +44,13 @@ impl OffsetCommit {
     /// Tells the writer of shadows what the home has taken.
     fn shadow(&self, cx: &Context<'_>, answer: &OffsetCommitResponse) {
         let group = self.request.group_id.as_str();
-        let side = shadow::side(group);
+        let home = cx.shared.homes.of(group);
         let mut taken: Option<HashSet<(&str, i32)>> = None;
         for topic in &self.request.topics {
             for partition in &topic.partitions {
                 let index = partition.partition_index;
-                let owed = cx.partitions.get(&topic.name, index).is_some_and(|state| shadow::is_owed(&state.map, side));
-                if !owed || partition.committed_offset < 0 {
+                let map = cx.partitions.get(&topic.name, index).map(|state| &state.map);
+                if !shadow::is_owed(map, home) || partition.committed_offset < 0 {
                     continue;
                 }
                 let taken = taken.get_or_insert_with(|| taken_of(answer));
@@ -81,8 +84,16 @@ impl Machine for OffsetCommit {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let group = &self.request.group_id;
         let Input::Answers(answers) = input else {
+            match enter(cx, group) {
+                Ok(entered) => self.under_way = Some(entered),
+                Err(wait) => return wait.into(),
+            }
+            // Looked at only now: from here on the group does not move.
+            if cx.shared.homes.was_member(group, &self.request.member_id) {
+                return Step::Answer(self.lost(code::REBALANCE_IN_PROGRESS).into());
+            }
             let request = RequestKind::OffsetCommit(self.at_home(cx));
-            return Step::Ask(vec![Ask::coordinator(home(group), group, request)]);
+            return Step::Ask(vec![Ask::coordinator(cx.shared.homes.of(group), group, request)]);
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
@@ -126,7 +137,7 @@ pub(super) fn at_home(
     metadata: Option<&str>,
 ) -> Position {
     let map = cx.partitions.get(topic, index).map(|state| &state.map);
-    let home = home(group);
+    let home = cx.shared.homes.of(group);
     let most = cx.topology.side(home).and_then(|c| c.commit_metadata).unwrap_or(position::METADATA_MAX_BYTES);
     let (stored, dropped) = position::stored(map, home, offset, metadata, most);
     if dropped {

@@ -11,22 +11,34 @@ use super::groups::{lost_code, note_error};
 use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::{home, position};
-use crate::ids::NO_EPOCH;
+use crate::ids::{NO_EPOCH, Side};
 
 /// From here on a request names many groups.
 const MANY_GROUPS: i16 = 8;
 
 pub struct OffsetFetch {
     request: OffsetFetchRequest,
+    /// Who was asked, group by group: a group may move before its answer comes, which is in the terms of the home of before.
+    asked: Vec<Side>,
 }
 
 impl OffsetFetch {
     pub fn new(request: OffsetFetchRequest) -> Self {
-        Self { request }
+        Self { request, asked: vec![] }
     }
 
-    fn asks(&self, version: i16) -> Vec<Ask> {
-        let ask = |group: &GroupId, request| Ask::coordinator(home(group), group, RequestKind::OffsetFetch(request));
+    fn asks(&mut self, cx: &Context<'_>) -> Vec<Ask> {
+        let mut asked = Vec::new();
+        let asks = self.asks_of(cx.version, |group, request| {
+            let home = cx.shared.homes.of(group);
+            asked.push(home);
+            Ask::coordinator(home, group, RequestKind::OffsetFetch(request))
+        });
+        self.asked = asked;
+        asks
+    }
+
+    fn asks_of(&self, version: i16, mut ask: impl FnMut(&GroupId, OffsetFetchRequest) -> Ask) -> Vec<Ask> {
         if version < MANY_GROUPS {
             return vec![ask(&self.request.group_id, self.request.clone())];
         }
@@ -44,13 +56,14 @@ impl OffsetFetch {
             _ => self.lost(cx.version, error),
         };
         note_error(cx, group, answer.error_code);
+        let home = self.home(0);
         for topic in &mut answer.topics {
             for p in &mut topic.partitions {
                 note_error(cx, group, p.error_code);
                 p.committed_leader_epoch = NO_EPOCH;
                 if p.error_code == code::NONE {
                     let at = (topic.name.as_str(), p.partition_index);
-                    (p.committed_offset, p.metadata) = show(cx, group, at, p.committed_offset, p.metadata.take());
+                    (p.committed_offset, p.metadata) = show(cx, home, at, p.committed_offset, p.metadata.take());
                 }
             }
         }
@@ -59,7 +72,8 @@ impl OffsetFetch {
 
     fn many(&self, cx: &Context<'_>, answers: Answers) -> OffsetFetchResponse {
         let mut merged = OffsetFetchResponse::default();
-        for (asked, answer) in self.request.groups.iter().zip(answers) {
+        for (number, (asked, answer)) in self.request.groups.iter().zip(answers).enumerate() {
+            let home = self.home(number);
             let error = lost_code(Some(&answer));
             let found = match answer {
                 Ok(ResponseKind::OffsetFetch(a)) => {
@@ -76,14 +90,17 @@ impl OffsetFetch {
                     p.committed_leader_epoch = NO_EPOCH;
                     if p.error_code == code::NONE {
                         let at = (topic.name.as_str(), p.partition_index);
-                        (p.committed_offset, p.metadata) =
-                            show(cx, &asked.group_id, at, p.committed_offset, p.metadata.take());
+                        (p.committed_offset, p.metadata) = show(cx, home, at, p.committed_offset, p.metadata.take());
                     }
                 }
             }
             merged.groups.push(group);
         }
         merged
+    }
+
+    fn home(&self, number: usize) -> Side {
+        self.asked.get(number).copied().unwrap_or(home::DEFAULT)
     }
 
     /// v1 has errors for partitions only.
@@ -109,7 +126,7 @@ impl Machine for OffsetFetch {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let answers = match input {
             Input::Answers(answers) => answers,
-            Input::Start | Input::Woken => match self.asks(cx.version) {
+            Input::Start | Input::Woken => match self.asks(cx) {
                 asks if asks.is_empty() => vec![],
                 asks => return Step::Ask(asks),
             },
@@ -122,12 +139,12 @@ impl Machine for OffsetFetch {
 /// A stored position as its client committed it.
 fn show(
     cx: &Context<'_>,
-    group: &str,
+    home: Side,
     (topic, partition): (&str, i32),
     offset: i64,
     metadata: Option<StrBytes>,
 ) -> (i64, Option<StrBytes>) {
     let map = cx.partitions.get(topic, partition).map(|state| &state.map);
-    let shown = position::shown(map, home(group), offset, metadata.as_deref());
+    let shown = position::shown(map, home, offset, metadata.as_deref());
     (shown.offset, shown.metadata.map(StrBytes::from_string))
 }

@@ -1,31 +1,41 @@
 //! TxnOffsetCommit (28), v0 to v4: positions that take effect with a transaction, at the group's coordinator, each in the
-//! home's terms as OffsetCommit has it; the producer id native. The home of the group is that of the id. v5 adds the group
-//! to the transaction by itself (KIP-890), and is not offered.
+//! home's terms as OffsetCommit has it; the producer id native. A group that is at home on the other side than the id is
+//! refused: no id has moved yet, and a group whose positions transactions have carried is not moved without them. v5 adds the
+//! group to the transaction by itself (KIP-890), and is not offered.
 
 use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::{RequestKind, ResponseKind, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::groups::{lost_code, note_error};
+use super::groups::{enter, lost_code, note_error};
 use super::offset_commit::at_home;
 use super::transactions::native;
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
-use crate::groups::home;
+use crate::groups::commits::UnderWay;
 use crate::ids::NO_EPOCH;
+use crate::producers::transactions::home;
 use crate::wire::refusal;
 
-pub struct TxnOffsetCommit(pub TxnOffsetCommitRequest);
+pub struct TxnOffsetCommit {
+    request: TxnOffsetCommitRequest,
+    /// The group does not move before this has its answer.
+    under_way: Option<UnderWay>,
+}
 
 impl TxnOffsetCommit {
+    pub fn new(request: TxnOffsetCommitRequest) -> Self {
+        Self { request, under_way: None }
+    }
+
     fn at_home(&self, cx: &Context<'_>) -> TxnOffsetCommitRequest {
-        let mut request = self.0.clone();
+        let mut request = self.request.clone();
         for topic in &mut request.topics {
             for partition in &mut topic.partitions {
                 let TxnOffsetCommitRequestPartition { partition_index, committed_offset, committed_metadata, .. } =
                     &*partition;
                 let metadata = committed_metadata.as_deref();
-                let group = &self.0.group_id;
+                let group = &self.request.group_id;
                 let stored = at_home(cx, group, (&topic.name, *partition_index), *committed_offset, metadata);
                 partition.committed_offset = stored.offset;
                 partition.committed_metadata = stored.metadata.map(StrBytes::from_string);
@@ -36,22 +46,33 @@ impl TxnOffsetCommit {
     }
 
     fn refused(&self, cx: &Context<'_>, error: i16) -> ResponseKind {
-        let request = RequestKind::TxnOffsetCommit(self.0.clone());
+        let request = RequestKind::TxnOffsetCommit(self.request.clone());
         refusal(&request, cx.version, error, None).unwrap_or_else(|| TxnOffsetCommitResponse::default().into())
     }
 }
 
 impl Machine for TxnOffsetCommit {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
-        let (id, group) = (&self.0.transactional_id, &self.0.group_id);
+        let (id, group) = (&self.request.transactional_id, &self.request.group_id);
         let Input::Answers(answers) = input else {
-            let Some(pid) = native(id, self.0.producer_id) else {
+            let Some(pid) = native(id, self.request.producer_id) else {
                 return Step::Answer(self.refused(cx, code::INVALID_PRODUCER_ID_MAPPING));
             };
+            match enter(cx, group) {
+                Ok(entered) => self.under_way = Some(entered),
+                Err(wait) => return wait.into(),
+            }
+            if cx.shared.homes.of(group) != home(id) {
+                if cx.shared.alarms.is_first(format!("transactions of {} with group {}", id.as_str(), group.as_str())) {
+                    tracing::warn!(transactional_id = %id.as_str(), group = %group.as_str(),
+                        "a transaction carries positions of a group that has moved, which its producer has not: refused");
+                }
+                return Step::Answer(self.refused(cx, code::GROUP_AUTHORIZATION_FAILED));
+            }
             // Before it is sent: its answer may be lost, and the transaction committed all the same.
             cx.shared.transactions.carries(id, group, cx.now_ms);
             let request = RequestKind::TxnOffsetCommit(self.at_home(cx).with_producer_id(pid));
-            return Step::Ask(vec![Ask::coordinator(home(group), group, request)]);
+            return Step::Ask(vec![Ask::coordinator(home(id), group, request)]);
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());

@@ -53,6 +53,15 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) 
                 }
                 Input::Woken
             }
+            Step::AwaitMoveEnd { newer_than, deadline } => {
+                let mut ends = session.shared.moves.ends();
+                while *ends.borrow_and_update() <= newer_than {
+                    if !matches!(timeout_at(deadline, ends.changed()).await, Ok(Ok(()))) {
+                        break;
+                    }
+                }
+                Input::Woken
+            }
             Step::Answer(answer) => return encoded(&head, &answer),
             Step::Close(reason) => return Reply::Close(reason),
         };

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody, TranslateQuery,
-    WaiveBody, What,
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody,
+    TranslateQuery, WaiveBody, What,
 };
 use super::{render, translate};
 use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
@@ -85,7 +85,7 @@ pub async fn waive(client: &Client, args: &WaiveArgs) -> Result<(), Failed> {
 pub async fn switch(client: &Client, args: &SwitchArgs) -> Result<(), Failed> {
     let body =
         SwitchBody { what: args.what, to: args.to.into(), force: args.force, expect_step: None, dry_run: args.dry_run };
-    let outcome = with_spinner("switching producers", client.switch(&args.migration, &body)).await?;
+    let outcome = with_spinner(args.what.step(), client.switch(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
 
@@ -105,7 +105,7 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
         let Some(next) = now.next.as_deref() else {
             return out(&format!("{}: at step `{}`, nothing is left to do\n", now.name, now.step));
         };
-        if !matches!(next, NEXT_PREPARE | NEXT_SWITCH_PRODUCERS) {
+        if !matches!(next, NEXT_PREPARE | NEXT_SWITCH_PRODUCERS | NEXT_SWITCH_GROUPS) {
             let text = format!("{}: at step `{}`; next is `{next}`, which is not built yet\n", now.name, now.step);
             return out(&text);
         }
@@ -126,7 +126,8 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
         Some(NEXT_PREPARE) => {
             client.prepare(name, &StepBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
         }
-        Some(NEXT_SWITCH_PRODUCERS) => client.switch(name, &to_target(&now, true)).await?,
+        Some(NEXT_SWITCH_PRODUCERS) => client.switch(name, &to_target(&now, What::Producers, true)).await?,
+        Some(NEXT_SWITCH_GROUPS) => client.switch(name, &to_target(&now, What::Groups, true)).await?,
         next => {
             let next = next.unwrap_or("nothing");
             return out(&format!("{name}: at step `{}`; next is {next}: nothing to run\n", now.step));
@@ -141,13 +142,14 @@ async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outc
         let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
         with_spinner("preparing", client.prepare(name, &body)).await?
     } else {
-        with_spinner("switching producers", client.switch(name, &to_target(now, false))).await?
+        let what = if next == NEXT_SWITCH_GROUPS { What::Groups } else { What::Producers };
+        with_spinner(next, client.switch(name, &to_target(now, what, false))).await?
     };
     Ok(outcome)
 }
 
-fn to_target(now: &MigrationStatus, dry_run: bool) -> SwitchBody {
-    SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: Some(now.step.clone()), dry_run }
+fn to_target(now: &MigrationStatus, what: What, dry_run: bool) -> SwitchBody {
+    SwitchBody { what, to: Side::Target, force: false, expect_step: Some(now.step.clone()), dry_run }
 }
 
 fn guard(now: &MigrationStatus, next: &str) -> Result<(), Failed> {

@@ -10,6 +10,7 @@ use crate::store::event::WaiverKind;
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
 pub const NEXT_PREPARE: &str = "prepare";
 pub const NEXT_SWITCH_PRODUCERS: &str = "switch producers";
+pub const NEXT_SWITCH_GROUPS: &str = "switch groups";
 
 /// One mutating call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,11 @@ pub struct Command {
 pub enum Action {
     Prepare,
     SwitchProducers {
+        to: Side,
+        /// Go on over what an operator may overrule.
+        force: bool,
+    },
+    SwitchGroups {
         to: Side,
         /// Go on over what an operator may overrule.
         force: bool,
@@ -58,6 +64,7 @@ impl Action {
         match self {
             Action::Prepare => NEXT_PREPARE,
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
+            Action::SwitchGroups { .. } => NEXT_SWITCH_GROUPS,
             Action::Abort => "abort",
             Action::Waive { .. } => "waive",
         }
@@ -106,11 +113,22 @@ pub struct WaiveBody {
     pub dry_run: bool,
 }
 
-/// What a switch moves. Consumers and groups are not built yet.
+/// What a switch moves. Consumers are not built yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     Producers,
+    Groups,
+}
+
+impl What {
+    /// The step, as the command line has it.
+    pub fn step(self) -> &'static str {
+        match self {
+            What::Producers => NEXT_SWITCH_PRODUCERS,
+            What::Groups => NEXT_SWITCH_GROUPS,
+        }
+    }
 }
 
 /// A step that is done, or would be.

@@ -213,6 +213,7 @@ async fn switch(
         migration,
         action: match body.what {
             What::Producers => Action::SwitchProducers { to: body.to, force: body.force },
+            What::Groups => Action::SwitchGroups { to: body.to, force: body.force },
         },
         expect_step: body.expect_step,
         dry_run: body.dry_run,

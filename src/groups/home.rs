@@ -1,8 +1,50 @@
-//! The side that coordinates a group (DESIGN.md section 6). Every group is at home on the source until groups can be
-//! switched.
+//! The side that coordinates a group (DESIGN.md section 6). Every group is at home on the source until it is moved.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use crate::ids::Side;
+use crate::store::State;
 
-pub fn home(_group: &str) -> Side {
-    Side::Source
+/// Where groups are at home that do not look for it.
+pub const DEFAULT: Side = Side::Source;
+
+/// The groups that were moved.
+#[derive(Default)]
+pub struct Homes(RwLock<HashMap<String, Home>>);
+
+struct Home {
+    side: Side,
+    /// The members' ids at the home that it left: what comes with one of them is of before the move (PROTOCOL.md rule 30).
+    former: HashSet<String>,
+}
+
+impl Homes {
+    pub fn of(&self, group: &str) -> Side {
+        self.lock().get(group).map_or(DEFAULT, |home| home.side)
+    }
+
+    /// Whether any group is at home there.
+    pub fn any_on(&self, side: Side) -> bool {
+        side == DEFAULT || self.lock().values().any(|home| home.side == side)
+    }
+
+    /// A member's id of before the group's last move. No coordinator knows it any more.
+    pub fn was_member(&self, group: &str, member_id: &str) -> bool {
+        !member_id.is_empty() && self.lock().get(group).is_some_and(|home| home.former.contains(member_id))
+    }
+
+    pub fn set(&self, group: &str, side: Side, former: impl IntoIterator<Item = String>) {
+        let home = Home { side, former: former.into_iter().collect() };
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), home);
+    }
+
+    /// What the journal says.
+    pub fn restore(&self, journal: &State) {
+        journal.groups.iter().for_each(|(group, home)| self.set(group, home.side, home.members.iter().cloned()));
+    }
+
+    fn lock(&self) -> RwLockReadGuard<'_, HashMap<String, Home>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }

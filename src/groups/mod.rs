@@ -1,9 +1,14 @@
-//! 9. Who reads: where a group is at home, how its positions stand there and on the other side, how far it is from the seam.
+//! 9. Who reads: where a group is at home, how its positions stand there and on the other side, the way to another home, how
+//!    far it is from the seam.
 
+pub mod commits;
 pub mod drained;
 pub mod home;
+pub mod moves;
 pub mod position;
 pub mod shadow;
 pub mod shadow_writer;
 
-pub use home::home;
+pub use commits::Commits;
+pub use home::Homes;
+pub use moves::Moves;

@@ -15,9 +15,13 @@ pub struct Position {
     pub metadata: Option<String>,
 }
 
+/// The log of a partition that no migration has touched: its offsets are the source's own.
+pub fn untouched() -> SpliceMap {
+    SpliceMap::whole(Side::Source)
+}
+
 /// What a client commits, in its home's terms. The flag: the client's metadata had to go.
-/// `map`: none for a partition that no migration has touched; its offsets are the source's own. `most`: bytes of metadata
-/// that the home takes.
+/// `map`: none for a partition that no migration has touched. `most`: bytes of metadata that the home takes.
 pub fn stored(
     map: Option<&SpliceMap>,
     home: Side,
@@ -27,7 +31,11 @@ pub fn stored(
 ) -> (Position, bool) {
     // Cleaned also where nothing is translated: a position that a tool copied must not be believed later.
     let plain = |offset| (Position { offset, metadata: metadata.map(|m| trailer::clean(m).to_owned()) }, false);
-    let Some(map) = map.filter(|_| offset >= 0) else { return plain(offset) };
+    let whole = untouched();
+    let map = map.unwrap_or(&whole);
+    if offset < 0 {
+        return plain(offset);
+    }
     let committed = commit(map, home, Virtual(offset));
     if !committed.trailer {
         return plain(committed.native.0);
@@ -41,10 +49,11 @@ pub fn stored(
 pub fn shown(map: Option<&SpliceMap>, home: Side, offset: i64, metadata: Option<&str>) -> Position {
     let (client, written) = metadata.map_or(("", None), trailer::detach);
     let metadata = metadata.map(|_| client.to_owned());
-    let offset = match (written, map) {
-        (Some(v), _) => v.0,
-        (None, Some(map)) if offset >= 0 => restore(map, home, Native(offset), None).0,
-        (None, _) => offset,
+    let whole = untouched();
+    let offset = match written {
+        Some(v) => v.0,
+        None if offset >= 0 => restore(map.unwrap_or(&whole), home, Native(offset), None).0,
+        None => offset,
     };
     Position { offset, metadata }
 }

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use super::home;
-use super::position::METADATA_MAX_BYTES;
+use super::position::{METADATA_MAX_BYTES, untouched};
 use crate::error::{code, is_retriable};
 use crate::ids::{Side, TopicPartition, VOffset, Virtual};
 use crate::offsets::{SpliceMap, restore, shadow as native_of, trailer};
@@ -17,14 +16,14 @@ const PER_COMMIT: usize = 2_000;
 /// OFFSET_METADATA_TOO_LARGE
 const METADATA_TOO_LARGE: i16 = 12;
 
-/// Where the shadow of a group lies.
-pub fn side(group: &str) -> Side {
-    home(group).other()
-}
-
-/// Whether commits on this partition get a shadow on a side: after a seal, and where the side has a part of the log.
-pub fn is_owed(map: &SpliceMap, side: Side) -> bool {
-    map.seals() > 0 && map.has_part(side)
+/// Whether commits of a group of that home get a shadow of this partition on the other side: where that side has a part of
+/// the log, after a seal; and before one what a group has left behind that has moved.
+/// `map`: none for a partition that no migration has touched.
+pub fn is_owed(map: Option<&SpliceMap>, home: Side) -> bool {
+    match map {
+        Some(map) => (map.seals() > 0 || home != super::home::DEFAULT) && map.has_part(home.other()),
+        None => home != super::home::DEFAULT,
+    }
 }
 
 /// A position in a side's own terms. `None`: the side has no part of this log.
@@ -401,7 +400,8 @@ pub struct Sorted {
     pub moved: bool,
 }
 
-pub fn sort(answered: impl IntoIterator<Item = (TopicPartition, Owed, Result<(), i16>)>) -> Sorted {
+/// `has_moved`: members of the group there are its own of before its move.
+pub fn sort(has_moved: bool, answered: impl IntoIterator<Item = (TopicPartition, Owed, Result<(), i16>)>) -> Sorted {
     let mut sorted = Sorted::default();
     for (partition, mut owed, answer) in answered {
         sorted.failed += usize::from(answer.is_err());
@@ -413,6 +413,7 @@ pub fn sort(answered: impl IntoIterator<Item = (TopicPartition, Owed, Result<(),
                 owed.metadata = None;
                 sorted.again.push((partition, owed));
             }
+            Verdict::Taken if has_moved => sorted.again.push((partition, owed)),
             Verdict::Taken => sorted.taken = answer.err(),
             Verdict::WithoutMetadata | Verdict::Refused => sorted.refused = answer.err(),
         }
@@ -423,12 +424,17 @@ pub fn sort(answered: impl IntoIterator<Item = (TopicPartition, Owed, Result<(),
 /// What is owed for what a group's home stores: of the partitions that get a shadow.
 pub fn owed_for<'a>(
     group: &'a str,
+    home: Side,
     stored: impl IntoIterator<Item = (TopicPartition, Stored)> + 'a,
     map_of: impl Fn(&TopicPartition) -> Option<SpliceMap> + 'a,
 ) -> impl Iterator<Item = (Shadow, SpliceMap)> + 'a {
     stored.into_iter().filter_map(move |(partition, stored)| {
-        let map = map_of(&partition).filter(|map| is_owed(map, side(group)))?;
-        let shown = super::position::shown(Some(&map), home(group), stored.offset, stored.metadata.as_deref());
+        let map = map_of(&partition);
+        if !is_owed(map.as_ref(), home) {
+            return None;
+        }
+        let map = map.unwrap_or_else(untouched);
+        let shown = super::position::shown(Some(&map), home, stored.offset, stored.metadata.as_deref());
         let v = Virtual(shown.offset);
         (v.0 >= 0).then(|| (Shadow { group: group.to_owned(), partition, v, metadata: shown.metadata }, map))
     })

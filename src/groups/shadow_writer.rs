@@ -18,6 +18,9 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::commits::UnderWay;
+use super::home;
+use super::position::untouched;
 use super::shadow::{self, GroupBatch, Pending, Sorted, Told};
 use crate::error::{code, code_name};
 use crate::ids::{Side, TopicPartition};
@@ -30,8 +33,6 @@ use crate::upstream::ask::groups::{self, Stored};
 use crate::upstream::discovery;
 use crate::upstream::topology::Broker;
 
-/// Where the groups are at home, until they can be switched.
-const AUTHORITY: Side = Side::Source;
 /// Positions that wait; beyond it the oldest are left to the next pass.
 const MOST_PENDING: usize = 100_000;
 /// Groups asked for or written at a time.
@@ -112,11 +113,12 @@ pub async fn verify(shared: &Arc<Shared>, admins: &[Rc<Admin>; 2]) -> Result<Vec
     let clusters = Clusters::new(shared.clone(), admins.clone());
     let mut mismatches = Vec::new();
     for group in clusters.list().await? {
-        let stored = clusters.committed(AUTHORITY, &group, false).await?;
+        let home = shared.homes.of(&group);
+        let stored = clusters.committed(home, &group, false).await?;
         let partitions = shared.partitions.load_full();
-        let side = shadow::side(&group);
+        let side = home.other();
         let mut wanted = BTreeMap::new();
-        for (owed, map) in shadow::owed_for(&group, stored, map_of(&partitions)) {
+        for (owed, map) in shadow::owed_for(&group, home, stored, map_of(&partitions)) {
             if let Some(position) = shadow::position(&map, side, owed.v, owed.metadata.as_deref()) {
                 wanted.insert(owed.partition, position);
             }
@@ -242,12 +244,15 @@ impl Writer {
     /// `changed`: by a transaction. Its coordinator answers before the group's knows of its end.
     async fn read_groups(&mut self, inbox: &mut Inbox, groups: Vec<String>, changed: bool) {
         let moment = inbox.pending.moment();
-        let answers = inbox.during(self.clusters.committed_by(AUTHORITY, &groups, changed)).await;
+        let homes: Vec<Side> = groups.iter().map(|group| self.clusters.shared.homes.of(group)).collect();
+        let answers = inbox.during(self.clusters.committed_by(&homes, &groups, changed)).await;
         let partitions = self.clusters.shared.partitions.load_full();
-        for (group, answer) in groups.into_iter().zip(answers) {
+        for ((group, home), answer) in groups.into_iter().zip(homes).zip(answers) {
             match answer {
+                // It has moved since: what was read may be old, and is a shadow now.
+                Ok(_) if self.clusters.shared.homes.of(&group) != home => inbox.pending.change(group),
                 Ok(stored) => {
-                    for (shadow, _) in shadow::owed_for(&group, stored, map_of(&partitions)) {
+                    for (shadow, _) in shadow::owed_for(&group, home, stored, map_of(&partitions)) {
                         inbox.pending.put_found(shadow, moment);
                     }
                 }
@@ -276,9 +281,9 @@ impl Writer {
         let now = Instant::now();
         self.write_at = now + PACE;
         for (batch, answer) in batches.into_iter().zip(answers) {
-            let (group, side) = (batch.group.clone(), shadow::side(&batch.group));
+            let (group, side) = (batch.group.clone(), self.clusters.shadow_side(&batch.group));
             let sorted = match answer {
-                Ok(answers) => sort(batch, answers),
+                Ok(answers) => sort(batch, answers, self.clusters.has_moved(&group)),
                 Err(error) => {
                     self.count(ShadowOutcome::Failed, batch.positions.len());
                     if error.is_passing() {
@@ -364,23 +369,27 @@ impl Writer {
             self.complained.clear();
         }
         if self.complained.insert(group.to_owned()) {
-            let side = shadow::side(group);
+            let side = self.clusters.shadow_side(group);
             tracing::warn!(group, %side, reason, todo,
                 "the group's positions are not kept on the other side: it cannot take over there without them");
         }
     }
 }
 
-fn sort(batch: GroupBatch, mut answers: Answers<()>) -> Sorted {
-    shadow::sort(batch.positions.into_iter().filter_map(|(partition, owed)| {
-        // Without an answer: nothing was asked for it, there is no such part any more.
-        let answer = answers.remove(&partition)?;
-        Some((partition, owed, answer))
-    }))
+/// `has_moved`: the members that are in the way are its own of before, until their sessions end.
+fn sort(batch: GroupBatch, mut answers: Answers<()>, has_moved: bool) -> Sorted {
+    shadow::sort(
+        has_moved,
+        batch.positions.into_iter().filter_map(|(partition, owed)| {
+            // Without an answer: nothing was asked for it, there is no such part any more.
+            let answer = answers.remove(&partition)?;
+            Some((partition, owed, answer))
+        }),
+    )
 }
 
 /// Seals of all partitions that are not held: it grows when a seal is released.
-fn released_seals(partitions: &Partitions) -> u64 {
+pub fn released_seals(partitions: &Partitions) -> u64 {
     let states = partitions.topics.values().flat_map(|states| states.iter());
     states.filter(|state| !state.held).map(|state| u64::from(state.map.seals())).sum()
 }
@@ -401,19 +410,40 @@ impl Clusters {
         &self.admins[side.index()]
     }
 
+    /// Where the shadow of a group lies.
+    fn shadow_side(&self, group: &str) -> Side {
+        self.shared.homes.of(group).other()
+    }
+
+    fn has_moved(&self, group: &str) -> bool {
+        self.shared.homes.of(group) != home::DEFAULT
+    }
+
+    /// No writing while the group is on its way to another home: it is tried again.
+    fn enter(&self, side: Side, group: &str) -> Result<UnderWay, AdminError> {
+        let reason = || format!("group {group} is on its way to another home");
+        self.shared.commits.enter(group).ok_or_else(|| AdminError::Unreachable { side, reason: reason() })
+    }
+
+    /// Every group, from where it is at home.
     async fn list(&self) -> Result<Vec<String>, AdminError> {
-        let view = discovery::look(self.admin(AUTHORITY), &self.known(AUTHORITY)).await?;
-        Ok(groups::list_groups(self.admin(AUTHORITY), &view).await?.into_iter().collect())
+        let mut all = Vec::new();
+        for side in Side::BOTH.into_iter().filter(|side| self.shared.homes.any_on(*side)) {
+            let view = discovery::look(self.admin(side), &self.known(side)).await?;
+            let listed = groups::list_groups(self.admin(side), &view).await?;
+            all.extend(listed.into_iter().filter(|group| self.shared.homes.of(group) == side));
+        }
+        Ok(all)
     }
 
     /// One answer for each group, in their order.
     async fn committed_by(
         &self,
-        side: Side,
+        homes: &[Side],
         groups: &[String],
         stable: bool,
     ) -> Vec<Result<groups::Committed, AdminError>> {
-        join_all(groups.iter().map(|group| self.committed(side, group, stable))).await
+        join_all(homes.iter().zip(groups).map(|(home, group)| self.committed(*home, group, stable))).await
     }
 
     async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<groups::Committed, AdminError> {
@@ -429,10 +459,16 @@ impl Clusters {
 
     /// The positions in the terms that the maps give them now.
     async fn write_one(&self, batch: &GroupBatch) -> Result<Answers<()>, AdminError> {
-        let side = shadow::side(&batch.group);
+        let side = self.shadow_side(&batch.group);
+        let _under_way = self.enter(side, &batch.group)?;
         let partitions = self.shared.partitions.load_full();
         let position = |(tp, owed): &(TopicPartition, shadow::Owed)| {
-            let map = &partitions.get(&tp.topic, tp.partition)?.map;
+            let map = partitions.get(&tp.topic, tp.partition).map(|state| &state.map);
+            if !shadow::is_owed(map, side.other()) {
+                return None;
+            }
+            let whole = untouched();
+            let map = map.unwrap_or(&whole);
             Some((tp.clone(), shadow::position(map, side, owed.v, owed.metadata.as_deref())?))
         };
         let positions: Vec<_> = batch.positions.iter().filter_map(position).collect();
@@ -451,13 +487,14 @@ impl Clusters {
 
     /// Only a group that holds nothing but what a shadow may: another of the same name may be somebody's.
     async fn delete_one(&self, group: &str) -> Result<(), AdminError> {
-        let side = shadow::side(group);
+        let side = self.shadow_side(group);
+        let _under_way = self.enter(side, group)?;
         let stored = match self.committed(side, group, false).await {
             Err(AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. }) => return Ok(()),
             other => other?,
         };
         let partitions = self.shared.partitions.load_full();
-        let ours = |tp: &TopicPartition| map_of(&partitions)(tp).is_some_and(|map| shadow::is_owed(&map, side));
+        let ours = |tp: &TopicPartition| shadow::is_owed(map_of(&partitions)(tp).as_ref(), side.other());
         if stored.is_empty() || !stored.keys().all(ours) {
             return Ok(());
         }
@@ -473,9 +510,10 @@ impl Clusters {
 
     /// Only where a shadow may be: the rest is somebody else's.
     async fn delete_positions_of(&self, group: &str, positions: &[TopicPartition]) -> Result<(), AdminError> {
-        let side = shadow::side(group);
+        let side = self.shadow_side(group);
+        let _under_way = self.enter(side, group)?;
         let partitions = self.shared.partitions.load_full();
-        let ours = |tp: &&TopicPartition| map_of(&partitions)(tp).is_some_and(|map| shadow::is_owed(&map, side));
+        let ours = |tp: &&TopicPartition| shadow::is_owed(map_of(&partitions)(tp).as_ref(), side.other());
         let ours: Vec<&TopicPartition> = positions.iter().filter(ours).collect();
         if ours.is_empty() {
             return Ok(());

@@ -3,6 +3,7 @@
 pub mod abort;
 pub mod identity;
 pub mod marker;
+pub mod moving;
 pub mod operate;
 pub mod pinned;
 pub mod readers;

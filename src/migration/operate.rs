@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::waive::{self, Asked};
-use super::{abort, marker, scheme, topics};
+use super::{abort, marker, moving, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
 use crate::ids::{Side, TopicName, TopicPartition};
+use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
 use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
@@ -31,6 +33,7 @@ pub struct Control {
     workers: Vec<Sync>,
     deadlines: mpsc::UnboundedReceiver<HoldDeadline>,
     events: broadcast::Sender<Told>,
+    started: Instant,
     /// Cancelled when the journal can no longer be trusted: the process ends.
     pub fatal: CancellationToken,
 }
@@ -44,7 +47,8 @@ impl Control {
         deadlines: mpsc::UnboundedReceiver<HoldDeadline>,
         events: broadcast::Sender<Told>,
     ) -> Self {
-        let control = Self { shared, store, admins, workers, deadlines, events, fatal: CancellationToken::new() };
+        let (started, fatal) = (Instant::now(), CancellationToken::new());
+        let control = Self { shared, store, admins, workers, deadlines, events, started, fatal };
         control.show_steps();
         control
     }
@@ -74,6 +78,7 @@ impl Control {
         match &command.action {
             Action::Prepare => self.prepare(migration, command.dry_run).await,
             Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
+            Action::SwitchGroups { to, force } => self.switch_groups(migration, *to, *force, command.dry_run).await,
             Action::Abort => self.abort(migration, command.dry_run).await,
             Action::Waive { kind, name, why } => {
                 let asked = Asked { migration: &migration.name, kind: *kind, name, why };
@@ -206,6 +211,9 @@ impl Control {
     async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {
         let [source, target] = &self.admins;
         let mut findings = preflight::run(&self.shared.config, source, target, &[migration], pinned).await;
+        // A group that has moved is used on the target, and by nobody else.
+        let has_moved = |at: &str| at.strip_prefix("group ").is_some_and(|g| self.shared.homes.of(g) == Side::Target);
+        findings.retain(|f| !(f.code.starts_with("group_") && has_moved(&f.where_)));
         if pinned.is_some() {
             // What is there lies below the end that `prepare` has pinned (its own trial, back after a broker's crash), or the
             // seal finds that the end is another one.
@@ -262,7 +270,7 @@ impl Control {
             .iter()
             .flat_map(|t| t.partitions.iter().map(|p| TopicPartition::new(t.name.clone(), p.partition)))
             .collect();
-        if step == scheme::PRODUCERS_SWITCHED {
+        if scheme::has_reached(migration.scheme, &step, scheme::PRODUCERS_SWITCHED) {
             let done = vec![format!("producers of {} are on the target already", migration.name)];
             return Ok(Outcome {
                 migration: migration.name.clone(),
@@ -311,6 +319,101 @@ impl Control {
                 Err(Refusal::new("failed", error.to_string(), "start the proxy again: the journal decides"))
             }
         }
+    }
+
+    async fn switch_groups(
+        &mut self,
+        migration: &Migration,
+        to: Side,
+        force: bool,
+        dry_run: bool,
+    ) -> Result<Outcome, Refusal> {
+        let step = self.step(migration);
+        let state = self.store.state();
+        let known = state.migrations.get(&migration.name);
+        let Some(known) = known.filter(|_| scheme::has_reached(migration.scheme, &step, scheme::PRODUCERS_SWITCHED))
+        else {
+            let message = format!("migration {} is at step `{step}`: its producers have not switched", migration.name);
+            let hint = format!("run `kafka-cutover switch {} producers` first", migration.name);
+            return Err(Refusal::new("too_early", message, hint));
+        };
+        if to == Side::Source {
+            let hint =
+                "`switch groups` goes to the target; rolling back is a command of its own, which is not offered yet";
+            return Err(Refusal::new("not_supported", "groups cannot be switched back to the source yet", hint));
+        }
+        let mut act = moving::Act {
+            shared: &self.shared,
+            store: &self.store,
+            admins: &self.admins,
+            migration: &migration.name,
+            topics: known.topics.iter().map(|t| t.name.clone()).collect(),
+            to,
+            unseen_transactions: None,
+        };
+        if !force {
+            act.look_for_transactions(self.started.elapsed()).await;
+        }
+        let found = act.find().await.map_err(|e| {
+            Refusal::new("cluster_unreachable", e.to_string(), "nothing was changed; try again when it can be reached")
+        })?;
+        if dry_run {
+            let done = found.iter().map(|f| {
+                let state = if f.listed.state.is_empty() { "unknown" } else { f.listed.state.as_str() };
+                format!("would move group {} ({state}) to the {to}", f.group)
+            });
+            let done = done.collect();
+            return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() });
+        }
+        let count = found.len();
+        tracing::info!(migration = %migration.name, %to, groups = count, "groups begin to move");
+        let outcomes = act.run(found).await;
+        let mut done = Vec::with_capacity(count);
+        let mut left = Vec::new();
+        for (group, outcome) in outcomes {
+            match outcome {
+                Ok(moved) => {
+                    let took = moved.took.as_millis();
+                    tracing::info!(group, %to, members = moved.members, positions = moved.positions, took_ms = took, "moved");
+                    self.shared.metrics.groups_moved.of(GroupOutcome::Moved).increment(1);
+                    done.push(format!(
+                        "group {group} is at home on the {to}: {} members, {} positions, {took} ms",
+                        moved.members, moved.positions
+                    ));
+                }
+                Err(moving::Failed::Undone(why)) => {
+                    tracing::warn!(group, %to, why, "the group did not move: it is where it was");
+                    self.shared.metrics.groups_moved.of(GroupOutcome::Undone).increment(1);
+                    left.push(format!("group {group}: {why}"));
+                }
+                Err(moving::Failed::Fatal(error)) => {
+                    tracing::error!(%error, "a move may or may not be durable: the process ends, its next start decides");
+                    self.fatal.cancel();
+                    return Err(Refusal::new(
+                        "failed",
+                        error.to_string(),
+                        "start the proxy again: the journal decides",
+                    ));
+                }
+            }
+        }
+        done.sort();
+        left.sort();
+        if !left.is_empty() {
+            let message = format!("{} of {count} groups did not move: {}", left.len(), left.join("; "));
+            let hint = "those that did are at home on the target; mend it and run it again for the rest";
+            return Err(Refusal::new("groups_left", message, hint));
+        }
+        if !scheme::has_reached(migration.scheme, &step, scheme::GROUPS_SWITCHED) {
+            let step = scheme::GROUPS_SWITCHED.to_owned();
+            self.append(vec![Event::Step { migration: migration.name.clone(), step }]).await?;
+            self.tell(migration, scheme::GROUPS_SWITCHED);
+        }
+        if done.is_empty() {
+            done.push(format!("no group of {} is at home on the source", migration.name));
+        }
+        let step = self.step(migration);
+        Ok(Outcome { migration: migration.name.clone(), step, done, ..Outcome::default() })
     }
 
     /// The topics are those that `prepare` pinned: one deleted and made anew, on either side, is another one.

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{code, is_stale_topology};
 use crate::groups::drained::{self, Closed, Drain, GroupDrain, Judged, PartitionDrain, Probed, Standing, Unheard};
-use crate::groups::{home, position};
+use crate::groups::position;
+use crate::groups::shadow_writer::released_seals;
 use crate::ids::{CONSUMER, EARLIEST, NOffset, Native, NodeId, Side, TopicName, TopicPartition, VOffset, Virtual};
 use crate::offsets::{Place, SpliceMap};
 use crate::routing::{PartitionState, Shared};
@@ -46,7 +47,7 @@ pub async fn run(shared: Arc<Shared>, admins: [Admin; 2]) {
     let mut readers =
         Readers { shared, admins, last: HashMap::new(), closed: RefCell::default(), gauges: BTreeSet::new() };
     loop {
-        let (began, seals) = (Instant::now(), released_seals(&readers.shared));
+        let (began, seals) = (Instant::now(), released_seals(&readers.shared.partitions.load()));
         readers.look().await;
         let pause = (began.elapsed() * PAUSES).clamp(LOOK_EVERY, AT_LEAST_EVERY);
         let wake = Instant::now() + pause;
@@ -55,20 +56,13 @@ pub async fn run(shared: Arc<Shared>, admins: [Admin; 2]) {
                 () = readers.shared.drains.wanted() => break,
                 () = sleep_until(wake) => break,
                 Ok(()) = routes.changed() => {
-                    if released_seals(&readers.shared) > seals {
+                    if released_seals(&readers.shared.partitions.load()) > seals {
                         break;
                     }
                 }
             }
         }
     }
-}
-
-/// It grows when a seal is released.
-fn released_seals(shared: &Shared) -> u64 {
-    let partitions = shared.partitions.load();
-    let states = partitions.topics.values().flat_map(|states| states.iter());
-    states.filter(|state| !state.held).map(|state| u64::from(state.map.seals())).sum()
 }
 
 /// The topics that a seal has touched, each with its migration and its partitions.
@@ -94,8 +88,8 @@ struct Readers {
 }
 
 /// What holds during one look.
-#[derive(Default)]
 struct Look {
+    shared: Arc<Shared>,
     /// A group that moves meanwhile is looked for on one side only.
     homes: RefCell<HashMap<String, Side>>,
     /// Leaders that did not answer: not asked again.
@@ -104,8 +98,13 @@ struct Look {
 }
 
 impl Look {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let (homes, silent, unheard) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { shared: shared.clone(), homes, silent, unheard }
+    }
+
     fn home(&self, group: &str) -> Side {
-        *self.homes.borrow_mut().entry(group.to_owned()).or_insert_with(|| home(group))
+        *self.homes.borrow_mut().entry(group.to_owned()).or_insert_with(|| self.shared.homes.of(group))
     }
 
     fn not_heard(&self, group: Option<&str>, what: String) {
@@ -121,7 +120,7 @@ impl Readers {
         if sealed.is_empty() {
             self.last = HashMap::new();
         } else {
-            let look = Look::default();
+            let look = Look::new(&self.shared);
             let mut read = self.read(&look).await;
             read.extend(self.read_missing(&look, &read).await);
             let found = self.positions(&sealed, &read);
@@ -171,7 +170,8 @@ impl Readers {
                 return vec![];
             }
         };
-        let here: Vec<(String, String)> = listed.into_iter().filter(|(id, _)| look.home(id) == admin.side).collect();
+        let here = listed.into_iter().filter(|(id, _)| look.home(id) == admin.side);
+        let here: Vec<(String, String)> = here.map(|(id, listed)| (id, listed.state)).collect();
         let (mut read, mut silent) = (Vec::with_capacity(here.len()), false);
         for some in here.chunks(AT_A_TIME) {
             let asked = some.iter().map(|(id, _)| async {

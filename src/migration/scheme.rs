@@ -15,11 +15,13 @@ pub struct Step {
 pub const CONFIGURED: &str = "configured";
 pub const PREPARED: &str = "prepared";
 pub const PRODUCERS_SWITCHED: &str = "producers-switched";
+pub const GROUPS_SWITCHED: &str = "groups-switched";
 
 const PRODUCERS_FIRST: &[Step] = &[
     Step { name: CONFIGURED, next: Some(crate::control::protocol::NEXT_PREPARE) },
     Step { name: PREPARED, next: Some(crate::control::protocol::NEXT_SWITCH_PRODUCERS) },
-    Step { name: PRODUCERS_SWITCHED, next: None },
+    Step { name: PRODUCERS_SWITCHED, next: Some(crate::control::protocol::NEXT_SWITCH_GROUPS) },
+    Step { name: GROUPS_SWITCHED, next: None },
 ];
 
 /// Other schemes are refused by the config until they are built.
@@ -32,6 +34,12 @@ pub fn steps(scheme: Scheme) -> &'static [Step] {
 
 pub fn names(scheme: Scheme) -> Vec<&'static str> {
     steps(scheme).iter().map(|s| s.name).collect()
+}
+
+/// Whether a migration at this step has that one behind it, or is at it.
+pub fn has_reached(scheme: Scheme, at: &str, step: &str) -> bool {
+    let place = |name: &str| steps(scheme).iter().position(|s| s.name == name);
+    place(at).is_some_and(|at| place(step).is_some_and(|step| at >= step))
 }
 
 pub fn next(scheme: Scheme, at: &str) -> Option<&'static str> {

@@ -40,6 +40,13 @@ values! {
         Undone = "undone",
     }
 
+    /// What became of a group that was to move to another home.
+    GroupOutcome {
+        Moved = "moved",
+        /// It is where it was.
+        Undone = "undone",
+    }
+
     /// The sequence gate's verdict.
     GateOutcome {
         Passed = "passed",
@@ -95,6 +102,7 @@ pub struct Metrics {
     pub request_duration: ByApi<Histogram>,
     pub held_requests: Gauge,
     pub holds: ByValue<Counter>,
+    pub groups_moved: ByValue<Counter>,
     pub hold_duration: Histogram,
     pub seal_duration: Histogram,
     pub sequence_gate: ByValue<Counter>,
@@ -133,6 +141,7 @@ impl Metrics {
             request_duration: ByApi::new(&r, &table::REQUEST_DURATION, None),
             held_requests: Handle::register(&r, &table::HELD_REQUESTS, &[]),
             holds: ByValue::new::<HoldOutcome>(&r, &table::HOLDS),
+            groups_moved: ByValue::new::<GroupOutcome>(&r, &table::GROUPS_MOVED),
             hold_duration: Handle::register(&r, &table::HOLD_DURATION, &[]),
             seal_duration: Handle::register(&r, &table::SEAL_DURATION, &[]),
             sequence_gate: ByValue::new::<GateOutcome>(&r, &table::SEQUENCE_GATE),

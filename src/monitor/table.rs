@@ -48,6 +48,7 @@ table! {
     REQUEST_DURATION: Histogram "request_duration_seconds" ["api"] "from a request's last byte to its answer's first, holds and long polls included";
     HELD_REQUESTS: Gauge "held_requests" [] "produce requests that a hold keeps waiting now";
     HOLDS: Counter "holds_total" ["outcome"] "holds of produce, by how they ended";
+    GROUPS_MOVED: Counter "groups_moved_total" ["outcome"] "groups that were to move to another home, by what became of them";
     HOLD_DURATION: Histogram "hold_duration_seconds" [] "how long a hold kept produce waiting";
     SEAL_DURATION: Histogram "seal_duration_seconds" [] "a seal from its first freeze to its release";
     MIGRATION_STEP: Gauge "migration_step" ["migration", "step"] "state set: 1 at the step that the migration is at, 0 at the others";

@@ -1,5 +1,6 @@
 //! Transactional producers: which side coordinates an id, and what the proxy has seen of each (DESIGN.md section 7). What is
-//! here is lost with the process; nothing but guards and shadows depends on it.
+//! here is lost with the process; nothing but guards and shadows depends on it. (The guard of a group's move knows how long the
+//! process runs, and asks its cluster.)
 //!
 //! Bounded: beyond [`MANY`] ids the names of new writers are not kept, only when they wrote last.
 
@@ -29,6 +30,8 @@ struct Seen {
     ids: HashMap<String, Id>,
     /// When an id without a name here has written to a topic last.
     nameless: HashMap<TopicName, i64>,
+    /// Groups whose positions some transaction has carried, and when it did last.
+    carried: HashMap<String, i64>,
 }
 
 #[derive(Default, Debug)]
@@ -97,11 +100,25 @@ impl Transactions {
 
     /// Its transaction is going to carry positions of a group.
     pub fn carries(&self, id: &str, group: &str, now_ms: i64) {
-        if let Some(known) = self.lock().id(id, now_ms)
+        let mut seen = self.lock();
+        if seen.carried.len() >= MANY {
+            seen.carried.retain(|_, at| now_ms.saturating_sub(*at) <= LAPSE_MS);
+        }
+        if seen.carried.len() < MANY {
+            seen.carried.insert(group.to_owned(), now_ms);
+        }
+        if let Some(known) = seen.id(id, now_ms)
             && known.groups.len() < MANY_GROUPS
         {
             known.groups.insert(group.to_owned());
         }
+    }
+
+    /// Whether transactions have carried positions of this group lately.
+    pub fn has_carried(&self, group: &str, now_ms: i64) -> bool {
+        let seen = self.lock();
+        // Beyond the limit nobody knows.
+        seen.carried.len() >= MANY || seen.carried.get(group).is_some_and(|at| now_ms.saturating_sub(*at) <= LAPSE_MS)
     }
 
     /// Whether all that its transaction wanted was refused: then none has begun.

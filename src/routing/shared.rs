@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::control::protocol::Truncated;
 use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
+use crate::groups::{Commits, Homes, Moves};
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
 use crate::producers::transactions::Transactions;
@@ -44,6 +45,9 @@ pub struct Shared {
     /// Commits that get a shadow on the other side, and groups that are no more, for the writer on the control thread.
     pub shadows: mpsc::UnboundedSender<Told>,
     pub coordinators: Coordinators,
+    pub homes: Homes,
+    pub moves: Arc<Moves>,
+    pub commits: Arc<Commits>,
     pub transaction_coordinators: Coordinators,
     pub transactions: Transactions,
     pub stragglers: Stragglers,
@@ -95,6 +99,9 @@ impl Shared {
             deadlines,
             shadows,
             coordinators: Coordinators::default(),
+            homes: Homes::default(),
+            moves: Arc::default(),
+            commits: Arc::default(),
             transaction_coordinators: Coordinators::default(),
             transactions: Transactions::default(),
             stragglers: Stragglers::default(),

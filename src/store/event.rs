@@ -34,6 +34,8 @@ pub enum Event {
     SealUndone { migration: String, number: u64, why: String },
     /// A migration has reached a step of its scheme.
     Step { migration: String, step: String },
+    /// A group is at home there from here on. `members`: their ids at the home that it left.
+    GroupMoved { migration: String, group: String, to: Side, members: Vec<String>, at_ms: i64 },
     /// The operator's word that something which would stop a step is accepted. Of two about the same the later counts.
     Waived { migration: String, kind: WaiverKind, name: String, why: String, at_ms: i64 },
 }

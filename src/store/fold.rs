@@ -24,6 +24,20 @@ pub struct State {
     pub committed: u64,
     /// The seal that was begun and has neither a commit nor an end.
     pub pending: Option<PendingSeal>,
+    /// Those that were moved.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupHome>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupHome {
+    /// The migration that it was moved for.
+    pub migration: String,
+    pub side: Side,
+    /// The members' ids at the home that it left.
+    pub members: Vec<String>,
+    pub moved_at_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -158,6 +172,13 @@ impl State {
             }
             Event::Step { migration, step } => {
                 self.migration(migration)?.step.clone_from(step);
+                Ok(())
+            }
+            Event::GroupMoved { migration, group, to, members, at_ms } => {
+                self.migration(migration)?;
+                let (migration, members) = (migration.clone(), members.clone());
+                let home = GroupHome { migration, side: *to, members, moved_at_ms: *at_ms };
+                self.groups.insert(group.clone(), home);
                 Ok(())
             }
             Event::Waived { migration, kind, name, why, at_ms } => {

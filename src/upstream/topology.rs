@@ -76,6 +76,15 @@ impl Topology {
         (partition.leader >= 0).then_some(*partition)
     }
 
+    /// What another side calls the topic of this id.
+    pub fn same_topic(&self, of: Side, id: Uuid, on: Side) -> Option<Uuid> {
+        if of == on {
+            return Some(id);
+        }
+        let name = self.side(of)?.names.get(&id)?;
+        Some(self.topic(on, name)?.id).filter(|id| !id.is_nil())
+    }
+
     pub fn generation(&self, side: Side) -> u64 {
         self.side(side).map_or(0, |c| c.generation)
     }

@@ -83,6 +83,7 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
                 dry_run: command.dry_run,
                 ..Outcome::default()
             }),
+            Action::SwitchGroups { .. } => Err(Refusal::new("groups_left", "1 of 2 groups did not move", "again")),
             Action::SwitchProducers { .. } => Ok(Outcome {
                 migration: command.migration.clone(),
                 step: "switched".into(),
@@ -346,7 +347,7 @@ async fn what_is_not_there_is_said_in_json() {
         ("GET", "/v1/migrations/orders/switch", "", 405, "method_not_allowed"),
         ("POST", "/v1/migrations/orders/switch", "{", 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", "", 400, "bad_request"),
-        ("POST", "/v1/migrations/orders/switch", r#"{"what":"groups"}"#, 400, "bad_request"),
+        ("POST", "/v1/migrations/orders/switch", r#"{"what":"consumers"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", r#"{"what":"producers","too":"source"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", r#"{"what":"producers","to":"both"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/prepare", r#"{"dry_run":"yes"}"#, 400, "bad_request"),
@@ -499,7 +500,7 @@ async fn the_command_line_exits_as_the_contract_says() {
     let (code, out, _) = command_line(&path, &["switch", "orders", "producers", "--json", "--dry-run"]).await;
     assert_eq!(code, Some(0));
     assert!(serde_json::from_str::<Outcome>(&out).unwrap().dry_run);
-    for usage in [&["switch", "orders", "groups"] as &[&str], &["switch", "orders", "consumers"], &["rollback", "x"]] {
+    for usage in [&["switch", "orders", "consumers"] as &[&str], &["rollback", "x"]] {
         assert_eq!(command_line(&path, usage).await.0, Some(2), "{usage:?}");
     }
     let (code, out, _) = command_line(&path, &["completions", "bash"]).await;
@@ -528,7 +529,7 @@ fn walking_proxy() -> (Operator, mpsc::UnboundedReceiver<Action>) {
         let (step, next) = match *now.lock().unwrap() {
             "new" => ("new", Some("prepare")),
             "prepared" => ("prepared", Some("switch producers")),
-            step => (step, Some("switch groups")),
+            step => (step, Some("complete")),
         };
         let guard = Guard { ok: true, reason: None };
         let next = next.map(str::to_owned);
@@ -567,7 +568,7 @@ async fn cutover_runs_step_by_step_and_stops_at_what_is_not_built() {
     assert!(runs.try_recv().is_err(), "neither ran anything");
     let (code, out, err) = command_line(&path, &["cutover", "orders", "--yes"]).await;
     assert_eq!(code, Some(0), "{err}");
-    assert!(out.ends_with("orders: at step `switched`; next is `switch groups`, which is not built yet\n"), "{out}");
+    assert!(out.ends_with("orders: at step `switched`; next is `complete`, which is not built yet\n"), "{out}");
     assert_eq!(runs.recv().await.unwrap(), Action::Prepare);
     assert_eq!(runs.recv().await.unwrap(), Action::SwitchProducers { to: Side::Target, force: false });
     assert!(runs.try_recv().is_err());

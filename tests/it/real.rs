@@ -6,6 +6,7 @@ mod conformance;
 mod crashes;
 mod demo;
 mod every_client;
+mod groups;
 mod lost_answer;
 mod outage;
 mod readers;

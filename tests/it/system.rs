@@ -11,6 +11,7 @@ mod holding;
 mod hostile;
 mod identity;
 mod lagging;
+mod moving;
 mod order;
 mod outage;
 mod read_ahead;

@@ -1,14 +1,17 @@
-//! Groups and their offsets: which there are, who coordinates one, what it has committed; and a simple commit.
+//! Groups and their offsets: which there are, who coordinates one, who is in it, what it has committed; a simple commit, and
+//! leaving for others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, FindCoordinatorRequest, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetFetchResponse, RequestKind, ResponseKind,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, LeaveGroupRequest, ListGroupsRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, RequestKind, ResponseKind,
 };
 
 use super::{Answers, another_answer, spoken, text};
@@ -17,12 +20,15 @@ use crate::ids::TopicPartition;
 use crate::upstream::admin::{Admin, AdminError, which_versions};
 use crate::upstream::topology::{Broker, ClusterView};
 use crate::virtual_cluster::versions;
+use crate::wire::{Cursor, WireError};
 
 const FIND_COORDINATOR: i16 = 10;
 const OFFSET_FETCH: i16 = 9;
+const LEAVE_GROUP: i16 = 13;
 /// From these versions on a request names many keys, many groups.
 const MANY_KEYS: i16 = 4;
 const MANY_GROUPS: i16 = 8;
+const LEAVE_MANY: i16 = 3;
 
 /// Share groups (KIP-932) have no committed positions.
 const SHARE: &str = "share";
@@ -74,6 +80,20 @@ pub async fn list_groups(admin: &Admin, view: &ClusterView) -> Result<BTreeSet<S
 
 /// The same, each with its state as the broker names it; empty where it does not (older than Kafka 2.6).
 pub async fn group_states(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<String, String>, AdminError> {
+    Ok(listed(admin, view).await?.into_iter().map(|(group, listed)| (group, listed.state)).collect())
+}
+
+/// A group as ListGroups has it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Listed {
+    /// Empty: not told (older than Kafka 2.6).
+    pub state: String,
+    /// It speaks the protocol of KIP-848.
+    pub is_new: bool,
+}
+
+/// The same, with their types.
+pub async fn listed(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<String, Listed>, AdminError> {
     let asked = view.brokers.values().map(|broker| async { coordinated_by(admin, &broker.address()).await });
     let mut groups = BTreeMap::new();
     for answer in join_all(asked).await {
@@ -82,8 +102,10 @@ pub async fn group_states(admin: &Admin, view: &ClusterView) -> Result<BTreeMap<
     Ok(groups)
 }
 
-/// The groups that one broker coordinates, each with its state.
-pub async fn coordinated_by(admin: &Admin, address: &str) -> Result<BTreeMap<String, String>, AdminError> {
+/// The groups that one broker coordinates.
+pub async fn coordinated_by(admin: &Admin, address: &str) -> Result<BTreeMap<String, Listed>, AdminError> {
+    /// The type of a group of KIP-848; a classic one's is `classic`, or empty.
+    const NEW: &str = "consumer";
     let request = RequestKind::ListGroups(ListGroupsRequest::default());
     let ResponseKind::ListGroups(answer) = admin.ask(address, &request).await? else {
         return Err(another_answer(admin, &request));
@@ -93,7 +115,115 @@ pub async fn coordinated_by(admin: &Admin, address: &str) -> Result<BTreeMap<Str
         return Err(AdminError::Refused { side: admin.side, what, code: answer.error_code });
     }
     let with_positions = answer.groups.iter().filter(|g| g.group_type.as_str() != SHARE);
-    Ok(with_positions.map(|g| (g.group_id.to_string(), g.group_state.to_string())).collect())
+    Ok(with_positions
+        .map(|g| {
+            let listed = Listed { state: g.group_state.to_string(), is_new: g.group_type.as_str() == NEW };
+            (g.group_id.to_string(), listed)
+        })
+        .collect())
+}
+
+/// A classic group as its coordinator describes it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Described {
+    pub state: String,
+    pub members: BTreeMap<String, Member>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Member {
+    pub instance_id: Option<String>,
+    pub client_id: String,
+    /// The topics of its assignment.
+    pub topics: BTreeSet<String>,
+}
+
+impl Described {
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+}
+
+/// Who is in a classic group. One that is not there has the state `Dead` and no members.
+pub async fn describe(admin: &Admin, address: &str, group: &str) -> Result<Described, AdminError> {
+    let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
+    let request = RequestKind::DescribeGroups(request);
+    let ResponseKind::DescribeGroups(answer) = admin.ask(address, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    let what = || format!("who is in group {group}");
+    let missing = || AdminError::Refused { side: admin.side, what: what(), code: code::UNKNOWN_SERVER_ERROR };
+    let described = answer.groups.into_iter().next().ok_or_else(missing)?;
+    match described.error_code {
+        code::NONE => {}
+        code::GROUP_ID_NOT_FOUND => return Ok(Described { state: "Dead".to_owned(), members: BTreeMap::new() }),
+        code => return Err(AdminError::Refused { side: admin.side, what: what(), code }),
+    }
+    let members = described.members.into_iter().map(|m| {
+        let topics = assigned_topics(m.member_assignment);
+        let instance_id = m.group_instance_id.map(|id| id.to_string());
+        (m.member_id.to_string(), Member { instance_id, client_id: m.client_id.to_string(), topics })
+    });
+    Ok(Described { state: described.group_state.to_string(), members: members.collect() })
+}
+
+/// The topics of a member's assignment, as the consumer protocol has it (Kafka's `ConsumerProtocolAssignment`). Another
+/// protocol's bytes give none.
+fn assigned_topics(assignment: Bytes) -> BTreeSet<String> {
+    let mut topics = BTreeSet::new();
+    let mut cursor = Cursor::new(assignment);
+    let mut read = || -> Result<(), WireError> {
+        cursor.i16()?; // version
+        for _ in 0..cursor.i32()? {
+            // The count is not trusted: a topic takes at least six bytes, so this ends with the bytes.
+            let name = usize::try_from(cursor.i16()?).unwrap_or(0);
+            let name = cursor.take(name)?;
+            let partitions = usize::try_from(cursor.i32()?).unwrap_or(0);
+            cursor.skip(partitions.saturating_mul(4))?;
+            topics.extend(std::str::from_utf8(&name).map(str::to_owned));
+        }
+        Ok(())
+    };
+    match read() {
+        Ok(()) => topics,
+        Err(_) => BTreeSet::new(),
+    }
+}
+
+/// Takes members out of a classic group, at its coordinator: member id, and `group.instance.id` of a static one. Who is not
+/// there has left.
+pub async fn leave(
+    admin: &Admin,
+    address: &str,
+    group: &str,
+    members: &[(String, Option<String>)],
+) -> Result<(), AdminError> {
+    if admin.versions().is_empty() {
+        admin.ask(address, &which_versions()).await?;
+    }
+    let version = spoken(admin, address, LEAVE_GROUP, "LeaveGroup", ours(admin, LEAVE_GROUP, "LeaveGroup")?).await?.max;
+    let base = || LeaveGroupRequest::default().with_group_id(GroupId(text(group)));
+    let requests: Vec<LeaveGroupRequest> = match version {
+        LEAVE_MANY.. => {
+            let one = |(id, instance): &(String, Option<String>)| {
+                let instance = instance.as_deref().map(text);
+                MemberIdentity::default().with_member_id(text(id)).with_group_instance_id(instance)
+            };
+            vec![base().with_members(members.iter().map(one).collect())]
+        }
+        _ => members.iter().map(|(id, _)| base().with_member_id(text(id))).collect(),
+    };
+    for request in requests {
+        let request = RequestKind::LeaveGroup(request);
+        let ResponseKind::LeaveGroup(answer) = admin.ask(address, &request).await? else {
+            return Err(another_answer(admin, &request));
+        };
+        if !matches!(answer.error_code, code::NONE | code::UNKNOWN_MEMBER_ID) {
+            let what = format!("that members leave group {group}");
+            return Err(AdminError::Refused { side: admin.side, what, code: answer.error_code });
+        }
+    }
+    Ok(())
 }
 
 /// From this version on a request can ask for what no transaction is about to change.

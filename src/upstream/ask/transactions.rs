@@ -35,6 +35,22 @@ pub async fn open_transactions(admin: &Admin, view: &ClusterView) -> Result<Vec<
     Ok(all)
 }
 
+/// How many transactional ids the cluster remembers, in whatever state.
+pub async fn known_ids(admin: &Admin, view: &ClusterView) -> Result<usize, AdminError> {
+    let request = RequestKind::ListTransactions(ListTransactionsRequest::default());
+    let asked = view.brokers.values().map(|broker| async { admin.ask(&broker.address(), &request).await });
+    let mut known = 0;
+    for answer in join_all(asked).await {
+        let ResponseKind::ListTransactions(listed) = answer? else { return Err(another_answer(admin, &request)) };
+        if listed.error_code != code::NONE {
+            let what = "which transactional ids there are".to_owned();
+            return Err(AdminError::Refused { side: admin.side, what, code: listed.error_code });
+        }
+        known += listed.transaction_states.len();
+    }
+    Ok(known)
+}
+
 async fn coordinated_by(admin: &Admin, address: &str) -> Result<Vec<Transaction>, AdminError> {
     let request = ListTransactionsRequest::default().with_state_filters(OPEN.map(text).to_vec());
     let request = RequestKind::ListTransactions(request);

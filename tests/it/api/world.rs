@@ -272,6 +272,7 @@ pub fn name(step: &Step) -> String {
         Step::Ask(asks) => format!("{asks:?}"),
         Step::AwaitTopology { side, .. } => format!("a wait for the {side}"),
         Step::AwaitRoutes { newer_than, .. } => format!("a wait for routes newer than {newer_than}"),
+        Step::AwaitMoveEnd { newer_than, .. } => format!("a wait until more than {newer_than} moves have ended"),
         Step::Answer(answer) => format!("{answer:?}"),
         Step::Close(text) => format!("the end: {text}"),
     }

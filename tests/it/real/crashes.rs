@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use kafka_cutover::crash::POINTS;
+use kafka_cutover::crash::SEAL;
 use kafka_cutover::ids::Side;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -40,9 +40,9 @@ fn a_seal_survives_the_end_of_the_process_at_any_point() {
     let rig = Rig::connect();
     let committed = committed();
     let stories: Vec<&[&str]> = if Rig::full() {
-        POINTS.chunks(1).collect()
+        SEAL.chunks(1).collect()
     } else {
-        std::iter::once(&POINTS[..=committed]).chain(POINTS[committed + 1..].chunks(1)).collect()
+        std::iter::once(&SEAL[..=committed]).chain(SEAL[committed + 1..].chunks(1)).collect()
     };
     for points in stories {
         crash_at(&rig, points);
@@ -51,7 +51,7 @@ fn a_seal_survives_the_end_of_the_process_at_any_point() {
 
 /// The first place where the commit is durable.
 fn committed() -> usize {
-    POINTS.iter().position(|p| *p == "seal.committed").expect("a point")
+    SEAL.iter().position(|p| *p == "seal.committed").expect("a point")
 }
 
 fn crash_at(rig: &Rig, points: &[&str]) {
@@ -71,7 +71,7 @@ fn crash_at(rig: &Rig, points: &[&str]) {
         let found = proxy.migration().step;
         // From the moment when the commit is durable there is no way back; before it, none forward without the
         // operator.
-        let switched = POINTS.iter().position(|p| p == point) >= Some(committed());
+        let switched = SEAL.iter().position(|p| p == point) >= Some(committed());
         assert_eq!(found == SWITCHED, switched, "{point}: at step {found} after the restart");
         scene.crowd.wait_for_producers(FURTHER);
     }

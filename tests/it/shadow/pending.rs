@@ -59,9 +59,12 @@ fn a_position_behind_the_target_s_part() {
 
 #[test]
 fn before_a_seal_there_is_no_shadow() {
-    assert!(!shadow::is_owed(&SpliceMap::whole(Side::Source), Side::Target));
-    assert!(shadow::is_owed(&sealed(), Side::Target));
-    assert_eq!(shadow::side("anybody"), Side::Target);
+    let whole = SpliceMap::whole(Side::Source);
+    assert!(!shadow::is_owed(Some(&whole), Side::Source), "nothing was sealed");
+    assert!(!shadow::is_owed(None, Side::Source), "no migration has touched it");
+    assert!(shadow::is_owed(Some(&sealed()), Side::Source));
+    // A group that has moved leaves a shadow of all that it reads.
+    assert!([Some(&whole), None, Some(&sealed())].into_iter().all(|map| shadow::is_owed(map, Side::Target)));
 }
 
 /// What a pass finds on the home is what the client committed, trailers and all.
@@ -83,7 +86,8 @@ fn what_is_owed_for_what_the_home_stores() {
         "unsealed" => Some(SpliceMap::whole(Side::Source)),
         _ => None,
     };
-    let mut owed: Vec<_> = shadow::owed_for("g", found, map).map(|(s, _)| (s.partition.partition, s.v.0)).collect();
+    let mut owed: Vec<_> =
+        shadow::owed_for("g", Side::Source, found, map).map(|(s, _)| (s.partition.partition, s.v.0)).collect();
     owed.sort_unstable();
     assert_eq!(owed, [(0, 42), (1, 100), (2, 150)]);
 }
@@ -254,7 +258,8 @@ fn answers_are_sorted() {
     (0..5).for_each(|p| pending.put(commit("g", p, 1)));
     let [batch] = pending.due(1, Instant::now()).try_into().unwrap();
     let answers = [Ok(()), Err(16), Err(12), Err(25), Err(30)];
-    let sorted = shadow::sort(batch.positions.into_iter().zip(answers).map(|((tp, owed), answer)| (tp, owed, answer)));
+    let sorted =
+        shadow::sort(false, batch.positions.into_iter().zip(answers).map(|((tp, owed), answer)| (tp, owed, answer)));
     assert_eq!((sorted.written, sorted.failed, sorted.moved), (1, 4, true));
     assert_eq!((sorted.taken, sorted.refused), (Some(25), Some(30)));
     let again: Vec<_> = sorted.again.iter().map(|(tp, owed)| (tp.partition, owed.metadata.as_deref())).collect();

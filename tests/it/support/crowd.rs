@@ -78,6 +78,12 @@ impl Crowd {
         self.spawn(lib, "consume", name, &flags, Role::Member(group.to_owned()));
     }
 
+    /// The same, where the proxy ends under a poll and its commit: what was not committed comes again.
+    pub fn redelivered_member(&mut self, lib: &str, name: &str, group: &str, flags: &[&str]) {
+        self.member(lib, name, group, flags);
+        self.expect.readers.insert(name.to_owned(), Reading::Group { name: group.to_owned(), redelivery: true });
+    }
+
     /// With `--assign` in its flags. `complete`: from the beginning to the end of all partitions.
     pub fn reader(&mut self, lib: &str, name: &str, complete: bool, flags: &[&str]) {
         self.expect.readers.insert(name.to_owned(), Reading::Assign { complete });

@@ -1,0 +1,553 @@
+//! Moves groups to another home (DESIGN.md section 6, PROTOCOL.md section 6). Clients see one ordinary rebalance.
+//!
+//! 1. The group is still, with members that it names: Stable, or Empty. From here on its JoinGroups wait (`groups::moves`) and
+//!    its members' heartbeats are answered REBALANCE_IN_PROGRESS, so that each commits, gives up its partitions and joins again.
+//! 2. When all wait: the commit barrier. What was being committed has its outcome; nothing new begins.
+//! 3. The positions are read at the old home, written at the new one in its own terms, and read there again.
+//! 4. It is journalled. Until then whatever goes wrong undoes it: who waits joins at the old home again.
+//! 5. Who waits joins at the new home. The members leave at the old one, where the positions are the shadow from now on.
+#![expect(clippy::disallowed_methods, reason = "io: asks both clusters, waits for members, writes the journal")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::clock;
+use crate::error::{code, code_name, is_retriable};
+use crate::groups::position::{self, METADATA_MAX_BYTES};
+use crate::groups::shadow::Told;
+use crate::ids::{Side, TopicName, TopicPartition};
+use crate::producers::transactions::LAPSE_MS;
+use crate::routing::Shared;
+use crate::store::{Event, Store, StoreError};
+use crate::upstream::admin::{Admin, AdminError};
+use crate::upstream::ask::groups::{self, Committed, Described, Listed, Stored};
+use crate::upstream::ask::transactions;
+use crate::upstream::discovery;
+
+/// Groups that are looked at, or moved, at a time.
+const AT_ONCE: usize = 64;
+/// What a member allows for a rebalance that has not told: Java's default of `max.poll.interval.ms`.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Beyond what the members allow: brokers give them a little more, too.
+const MARGIN: Duration = Duration::from_secs(5);
+/// For what is being written to the positions at the barrier, for open transactions, and for coordinators that move.
+const BARRIER: Duration = Duration::from_secs(10);
+/// Positions in one commit: a coordinator writes them as one batch.
+const PER_COMMIT: usize = 2_000;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The brokers' default of `group.max.session.timeout.ms`.
+const LONGEST_SESSION_MS: i64 = 30 * 60 * 1000;
+/// A group whose home begins a rebalance of its own is tried again, so often.
+const TRIES: u32 = 3;
+
+/// States without members.
+const EMPTY: [&str; 3] = ["", "Empty", "Dead"];
+const STABLE: &str = "Stable";
+const NEW_PROTOCOL: &str = "it has members that speak the protocol of KIP-848, which are not moved yet: stop them, or let them \
+                            use group.protocol=classic";
+
+/// A group that belongs to a migration, at the home that it is to leave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    pub group: String,
+    pub listed: Listed,
+}
+
+/// What became of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    pub positions: usize,
+    pub members: usize,
+    /// From the first JoinGroup that waited to the release of all.
+    pub took: Duration,
+}
+
+/// Why one did not move: it is where it was.
+#[derive(Debug)]
+pub enum Failed {
+    Undone(String),
+    /// Nobody knows whether it is durable: the process must end.
+    Fatal(StoreError),
+}
+
+impl From<AdminError> for Failed {
+    fn from(e: AdminError) -> Self {
+        Self::Undone(e.to_string())
+    }
+}
+
+fn undone<T>(why: impl Into<String>) -> Result<T, Failed> {
+    Err(Failed::Undone(why.into()))
+}
+
+/// Everything that a move works with.
+pub struct Act<'a> {
+    pub shared: &'a Arc<Shared>,
+    pub store: &'a Arc<Store>,
+    pub admins: &'a [Rc<Admin>; 2],
+    pub migration: &'a str,
+    pub topics: BTreeSet<TopicName>,
+    pub to: Side,
+    /// Why transactions may carry positions of groups without being known here.
+    pub unseen_transactions: Option<String>,
+}
+
+impl Act<'_> {
+    fn admin(&self, side: Side) -> &Admin {
+        &self.admins[side.index()]
+    }
+
+    fn from(&self) -> Side {
+        self.to.other()
+    }
+
+    async fn coordinator(&self, side: Side, group: &str) -> Result<String, AdminError> {
+        let known = self.shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
+        groups::coordinator(self.admin(side), &known, group).await
+    }
+
+    async fn described(&self, side: Side, group: &str) -> Result<Described, AdminError> {
+        patiently(async || {
+            let address = self.coordinator(side, group).await?;
+            groups::describe(self.admin(side), &address, group).await
+        })
+        .await
+    }
+
+    /// Who is in it at the old home. A group that speaks the new protocol is described as if nobody were.
+    async fn at_home(&self, group: &str) -> Result<Described, Attempt> {
+        let listed = patiently(async || {
+            let address = self.coordinator(self.from(), group).await?;
+            groups::coordinated_by(self.admin(self.from()), &address).await
+        });
+        let listed = listed.await?.remove(group).unwrap_or_default();
+        let described = self.described(self.from(), group).await?;
+        if listed.is_new && !is_empty(&listed.state) {
+            return Err(Attempt::Failed(Failed::Undone(NEW_PROTOCOL.to_owned())));
+        }
+        if !described.has_members() && !is_empty(&listed.state) {
+            return Err(Attempt::Disturbed(format!("it is {} and names no member", listed.state)));
+        }
+        Ok(described)
+    }
+
+    async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<Committed, AdminError> {
+        patiently(async || {
+            let address = self.coordinator(side, group).await?;
+            groups::committed(self.admin(side), &address, group, stable).await
+        })
+        .await
+    }
+
+    /// What this process has not seen because it has not run for long.
+    pub async fn look_for_transactions(&mut self, running: Duration) {
+        let lapse = Duration::from_millis(u64::try_from(LAPSE_MS).unwrap_or(0));
+        if running >= lapse {
+            return;
+        }
+        let known = self.shared.topology.load().side(self.from()).cloned();
+        let Some(view) = known else { return };
+        let ids = patiently(async || transactions::known_ids(self.admin(self.from()), &view).await).await;
+        let told = match ids {
+            Ok(0) => return,
+            Ok(ids) => format!("the {} remembers {ids} transactional ids", self.from()),
+            Err(error) => error.to_string(),
+        };
+        self.unseen_transactions = Some(format!(
+            "the proxy runs for {} s, and {told}; try again when it has run for {} minutes, or go on with --force if no \
+             transaction commits positions of a group",
+            running.as_secs(),
+            lapse.as_secs() / 60
+        ));
+    }
+
+    /// The groups that have committed positions on a topic of the migration, or a member with a partition of one, and are
+    /// still at the old home.
+    pub async fn find(&self) -> Result<Vec<Found>, AdminError> {
+        let known = self.shared.topology.load().side(self.from()).map(|c| c.broker_list()).unwrap_or_default();
+        let view = discovery::look(self.admin(self.from()), &known).await?;
+        let listed = groups::listed(self.admin(self.from()), &view).await?;
+        let here = listed.into_iter().filter(|(group, _)| self.shared.homes.of(group) == self.from());
+        let looked = stream::iter(here).map(|(group, listed)| async {
+            let belongs = self.belongs(&group, &listed).await?;
+            Ok::<_, AdminError>(belongs.then_some(Found { group, listed }))
+        });
+        let looked: Vec<_> = looked.buffered(AT_ONCE).collect().await;
+        Ok(looked.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    async fn belongs(&self, group: &str, listed: &Listed) -> Result<bool, AdminError> {
+        let positions = match self.committed(self.from(), group, false).await {
+            // Deleted since it was listed.
+            Err(AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. }) => return Ok(false),
+            other => other?,
+        };
+        if positions.keys().any(|tp| self.topics.contains(&tp.topic)) {
+            return Ok(true);
+        }
+        if is_empty(&listed.state) && !listed.state.is_empty() || listed.is_new {
+            return Ok(false);
+        }
+        // While it rebalances nobody has a partition.
+        let Ok(described) = self.still(group).await else { return Ok(true) };
+        Ok(described.members.values().flat_map(|m| &m.topics).any(|t| self.topics.contains(t.as_str())))
+    }
+
+    /// All of these at once; what became of each.
+    pub async fn run(&self, found: Vec<Found>) -> Vec<(String, Result<Moved, Failed>)> {
+        let moves = stream::iter(found).map(|found| async {
+            let outcome = self.one(&found).await;
+            (found.group, outcome)
+        });
+        let mut moves = std::pin::pin!(moves.buffer_unordered(AT_ONCE));
+        let mut outcomes = Vec::new();
+        while let Some((group, outcome)) = moves.next().await {
+            let is_fatal = matches!(outcome, Err(Failed::Fatal(_)));
+            outcomes.push((group, outcome));
+            if is_fatal {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    async fn one(&self, found: &Found) -> Result<Moved, Failed> {
+        let group = found.group.as_str();
+        if found.listed.is_new && !is_empty(&found.listed.state) {
+            return undone(NEW_PROTOCOL);
+        }
+        self.no_transactions(group)?;
+        let there = self.described(self.to, group).await?;
+        if there.has_members() {
+            return undone(format!("a group of this name has members on the {} (state {})", self.to, there.state));
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.attempt(group).await {
+                Err(Attempt::Disturbed(why)) if tries < TRIES => {
+                    tracing::info!(group, why, "the group's move begins again");
+                }
+                Err(Attempt::Disturbed(why)) => return undone(why),
+                Err(Attempt::Failed(failed)) => return Err(failed),
+                Ok(moved) => return Ok(moved),
+            }
+        }
+    }
+
+    /// A group that commits in transactions would lose its producers: they are not moved yet.
+    fn no_transactions(&self, group: &str) -> Result<(), Failed> {
+        if self.shared.transactions.has_carried(group, clock::now_ms()) {
+            return undone("transactions carry its positions, and transactional producers are not moved yet");
+        }
+        match &self.unseen_transactions {
+            None => Ok(()),
+            Some(why) => undone(format!("whether transactions carry its positions is not known: {why}")),
+        }
+    }
+
+    async fn attempt(&self, group: &str) -> Result<Moved, Attempt> {
+        let described = self.still(group).await?;
+        let members = described.members.iter().map(|(id, m)| (id.clone(), m.instance_id.clone()));
+        if !self.shared.moves.begin(group, members.collect()) {
+            return Err(Attempt::Failed(Failed::Undone("it is on its way already".to_owned())));
+        }
+        let done = self.gathered(group, &described).await;
+        match &done {
+            Ok(_) => {}
+            // Nobody may act on what may not have happened: the process ends, and what waits with it.
+            Err(Attempt::Failed(Failed::Fatal(_))) => return done,
+            Err(_) => {
+                // What was written at the new home is a shadow again.
+                drop(self.shared.shadows.send(Told::Changed(group.to_owned())));
+            }
+        }
+        self.shared.commits.open(group);
+        self.shared.moves.end(group);
+        if done.is_ok() {
+            crate::crash_point!("move.released");
+            self.leave(group, &described).await;
+            drop(self.shared.shadows.send(Told::Changed(group.to_owned())));
+        }
+        done
+    }
+
+    /// Until it is Stable, or has no members.
+    async fn still(&self, group: &str) -> Result<Described, Attempt> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let state = match self.at_home(group).await {
+                Ok(described) if described.state == STABLE || !described.has_members() => return Ok(described),
+                Ok(described) => described.state,
+                Err(Attempt::Disturbed(state)) => state,
+                Err(failed) => return Err(failed),
+            };
+            if Instant::now() > until {
+                let why = format!("it has not become Stable in {} s: {state}", PATIENCE.as_secs());
+                return Err(Attempt::Failed(Failed::Undone(why)));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Steps 1 to 4.
+    async fn gathered(&self, group: &str, described: &Described) -> Result<Moved, Attempt> {
+        let began = Instant::now();
+        self.all_have_come(group, described, began).await?;
+        crate::crash_point!("move.gathered");
+        self.shared.commits.close(group);
+        let quiet = async {
+            loop {
+                let quiet = self.shared.commits.quiet.notified();
+                if self.shared.commits.is_quiet(group) {
+                    return;
+                }
+                quiet.await;
+            }
+        };
+        if timeout(BARRIER, quiet).await.is_err() {
+            let why = format!("a commit has no outcome for {} s", BARRIER.as_secs());
+            return Err(Attempt::Failed(Failed::Undone(why)));
+        }
+        // One that has begun while its members came.
+        self.no_transactions(group).map_err(Attempt::Failed)?;
+        // Who came by another way, or joined a moment before it began.
+        let now = self.at_home(group).await?;
+        let is_same = now.members.keys().all(|id| described.members.contains_key(id));
+        if !is_same || now.has_members() && now.state != STABLE {
+            return Err(Attempt::Disturbed(format!(
+                "it has changed at its home while its members came: {}",
+                now.state
+            )));
+        }
+        let positions = self.hand_over(group).await?;
+        crate::crash_point!("move.copied");
+        // One that waits may have got its id from the old home without having joined there.
+        let mut members = self.shared.moves.waiting(group);
+        members.extend(described.members.keys().cloned());
+        members.retain(|id| !id.is_empty());
+        members.sort();
+        members.dedup();
+        let event = Event::GroupMoved {
+            migration: self.migration.to_owned(),
+            group: group.to_owned(),
+            to: self.to,
+            members: members.clone(),
+            at_ms: clock::now_ms(),
+        };
+        self.append(event).await.map_err(Attempt::Failed)?;
+        crate::crash_point!("move.journalled");
+        self.shared.homes.set(group, self.to, members);
+        Ok(Moved { positions, members: described.members.len(), took: began.elapsed() })
+    }
+
+    async fn all_have_come(&self, group: &str, described: &Described, began: Instant) -> Result<(), Attempt> {
+        let moves = &self.shared.moves;
+        let mut changes = moves.changes();
+        loop {
+            changes.borrow_and_update();
+            let Some(progress) = moves.progress(group) else {
+                return Err(Attempt::Disturbed("its move was given up".to_owned()));
+            };
+            if let Some(why) = progress.disturbed {
+                return Err(Attempt::Disturbed(why));
+            }
+            if progress.missing.is_empty() {
+                return Ok(());
+            }
+            let patience = progress.patience.unwrap_or(PATIENCE) + MARGIN;
+            if !matches!(timeout_at(began + patience, changes.changed()).await, Ok(Ok(()))) {
+                let who = |id: &String| {
+                    let client = described.members.get(id).map_or("", |m| m.client_id.as_str());
+                    format!("{id} (client {client})")
+                };
+                let missing: Vec<String> = progress.missing.iter().map(who).collect();
+                let why =
+                    format!("of its members {} did not join again in {} s", missing.join(", "), patience.as_secs());
+                return Err(Attempt::Failed(Failed::Undone(why)));
+            }
+        }
+    }
+
+    /// The positions, from home to home; how many.
+    async fn hand_over(&self, group: &str) -> Result<usize, Attempt> {
+        let stored = self.stable_positions(group).await?;
+        let partitions = self.shared.partitions.load_full();
+        let topology = self.shared.topology.load_full();
+        let most = topology.side(self.to).and_then(|c| c.commit_metadata).unwrap_or(METADATA_MAX_BYTES);
+        let mut wanted: BTreeMap<TopicPartition, Stored> = BTreeMap::new();
+        for (tp, at_home) in stored {
+            let index = usize::try_from(tp.partition).unwrap_or(usize::MAX);
+            if topology.topic(self.to, &tp.topic).is_none_or(|t| t.partitions.len() <= index) {
+                let why = format!(
+                    "it reads {tp}, which the {} does not have: create the topic there with the same partitions, an empty one will do",
+                    self.to
+                );
+                return Err(Attempt::Failed(Failed::Undone(why)));
+            }
+            let map = partitions.get(&tp.topic, tp.partition).map(|state| &state.map);
+            let v = position::shown(map, self.from(), at_home.offset, at_home.metadata.as_deref());
+            let metadata = v.metadata.as_deref().filter(|m| m.len() <= most);
+            let (there, dropped) = position::stored(map, self.to, v.offset, metadata, most);
+            let dropped = dropped || metadata.is_none() && v.metadata.is_some();
+            if dropped {
+                self.shared.metrics.trailer_metadata_dropped.increment(1);
+            }
+            let metadata = Some(there.metadata.unwrap_or_default());
+            wanted.insert(tp, Stored { offset: there.offset, metadata });
+        }
+        let positions: Vec<_> = wanted.iter().map(|(tp, stored)| (tp.clone(), stored.clone())).collect();
+        for positions in positions.chunks(PER_COMMIT) {
+            self.write(group, positions).await?;
+        }
+        // What lies there besides is no position of this group, or none any more: it must not become one.
+        let mut found = self.committed(self.to, group, false).await.or_else(no_group)?;
+        let stale: Vec<TopicPartition> = found.keys().filter(|tp| !wanted.contains_key(*tp)).cloned().collect();
+        if !stale.is_empty() {
+            let stale: Vec<&TopicPartition> = stale.iter().collect();
+            patiently(async || {
+                let address = self.coordinator(self.to, group).await?;
+                groups::delete_positions(self.admin(self.to), &address, group, &stale).await
+            })
+            .await?;
+            found = self.committed(self.to, group, false).await.or_else(no_group)?;
+        }
+        let of = |tp: &TopicPartition| (found.get(tp), wanted.get(tp));
+        if let Some(tp) = found.keys().chain(wanted.keys()).find(|tp| of(tp).0 != of(tp).1) {
+            let why = format!("the {} does not answer what was committed there for {tp}", self.to);
+            return Err(Attempt::Failed(Failed::Undone(why)));
+        }
+        Ok(wanted.len())
+    }
+
+    async fn write(&self, group: &str, positions: &[(TopicPartition, Stored)]) -> Result<(), Attempt> {
+        let until = Instant::now() + BARRIER;
+        loop {
+            let answers = patiently(async || {
+                let address = self.coordinator(self.to, group).await?;
+                groups::commit_simple(self.admin(self.to), &address, group, positions).await
+            });
+            let answers = answers.await?;
+            let Some((tp, code)) = answers.iter().find_map(|(tp, a)| Some((tp, *a.as_ref().err()?))) else {
+                return Ok(());
+            };
+            if !is_retriable(code) || Instant::now() > until {
+                let why = format!("the {} refuses its position of {tp}: {}", self.to, code_name(code));
+                return Err(Attempt::Failed(Failed::Undone(why)));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn stable_positions(&self, group: &str) -> Result<Committed, Attempt> {
+        let until = Instant::now() + BARRIER;
+        loop {
+            match self.committed(self.from(), group, true).await {
+                Err(AdminError::Refused { code: code::UNSTABLE_OFFSET_COMMIT, .. }) if Instant::now() < until => {
+                    sleep(PAUSE).await;
+                }
+                Err(AdminError::Refused { code: code::UNSTABLE_OFFSET_COMMIT, .. }) => {
+                    let why = "a transaction that carries its positions does not end".to_owned();
+                    return Err(Attempt::Failed(Failed::Undone(why)));
+                }
+                other => return Ok(other.or_else(no_group)?),
+            }
+        }
+    }
+
+    async fn append(&self, event: Event) -> Result<(), Failed> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.append(&[event])).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned))) => Err(Failed::Fatal(error)),
+            Ok(Err(error)) => undone(error.to_string()),
+            // It may have been written.
+            Err(error) => Err(Failed::Fatal(StoreError::Unknown(std::io::Error::other(error)))),
+        }
+    }
+
+    /// At the old home, where nobody is in the group any more. What is left there ends with its session.
+    async fn leave(&self, group: &str, described: &Described) {
+        let members: Vec<_> = described.members.iter().map(|(id, m)| (id.clone(), m.instance_id.clone())).collect();
+        if members.is_empty() {
+            return;
+        }
+        let left = patiently(async || {
+            let address = self.coordinator(self.from(), group).await?;
+            groups::leave(self.admin(self.from()), &address, group, &members).await
+        });
+        if let Err(error) = left.await {
+            tracing::warn!(group, side = %self.from(), %error,
+                "the members of a group that has moved are still listed there, until their sessions end");
+        }
+    }
+}
+
+/// What a crash may have left undone: members of groups that have moved leave at the home of before, where their sessions would
+/// keep the shadows from being written.
+pub async fn finish(shared: Arc<Shared>, store: Arc<Store>, admins: [Rc<Admin>; 2]) {
+    let now_ms = clock::now_ms();
+    let state = store.state();
+    let recent = state.groups.iter().filter(|(_, home)| now_ms.saturating_sub(home.moved_at_ms) <= LONGEST_SESSION_MS);
+    for (group, home) in recent {
+        let from = home.side.other();
+        let admin = &admins[from.index()];
+        let known = shared.topology.load().side(from).map(|c| c.broker_list()).unwrap_or_default();
+        let left = patiently(async || {
+            let address = groups::coordinator(admin, &known, group).await?;
+            let described = groups::describe(admin, &address, group).await?;
+            let there = described.members.iter().filter(|(id, _)| home.members.contains(id));
+            let there: Vec<_> = there.map(|(id, m)| (id.clone(), m.instance_id.clone())).collect();
+            match there.is_empty() {
+                true => Ok(()),
+                false => groups::leave(admin, &address, group, &there).await,
+            }
+        });
+        if let Err(error) = left.await {
+            tracing::warn!(group, side = %from, %error,
+                "the members of a group that has moved may still be listed there, until their sessions end");
+        }
+        drop(shared.shadows.send(Told::Changed(group.clone())));
+    }
+}
+
+/// Once more while the answer is one that passes: a coordinator that moves, or is not there yet.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
+    let until = Instant::now() + BARRIER;
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() && Instant::now() < until => sleep(PAUSE).await,
+            done => return done,
+        }
+    }
+}
+
+/// A group that has committed nothing may not be there.
+fn no_group(error: AdminError) -> Result<Committed, AdminError> {
+    match error {
+        AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. } => Ok(Committed::new()),
+        other => Err(other),
+    }
+}
+
+fn is_empty(state: &str) -> bool {
+    EMPTY.contains(&state)
+}
+
+/// Why one attempt did not do.
+enum Attempt {
+    /// The home has begun a rebalance of its own: another attempt may do.
+    Disturbed(String),
+    Failed(Failed),
+}
+
+impl From<AdminError> for Attempt {
+    fn from(e: AdminError) -> Self {
+        Self::Failed(e.into())
+    }
+}
