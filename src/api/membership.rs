@@ -25,6 +25,9 @@ use crate::groups::commits::UnderWay;
 use crate::groups::moves::{Joining, Ticket};
 use crate::upstream::Lane;
 
+/// So long the members of a group that has moved wait for each other at the new home, and so long between two looks.
+const TOGETHER_MOST: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// No JoinGroup waits here for longer: sarama gives up after 30 s. Its client comes back at once.
 const HELD_MOST: Duration = Duration::from_secs(20);
 /// From this version on members leave by the list.
@@ -33,6 +36,8 @@ const LEAVE_MANY: i16 = 3;
 pub struct Membership {
     request: RequestKind,
     held: Option<Held>,
+    /// The group has moved, and this is a member of it that comes to the new home.
+    arriving: Option<Arriving>,
     /// When a JoinGroup has waited for long enough, over all attempts of a move.
     until: Option<Instant>,
     /// A JoinGroup or SyncGroup that is with the coordinator: the group does not move before its answer.
@@ -41,6 +46,14 @@ pub struct Membership {
     anew: bool,
     /// Members of before the move in a LeaveGroup: they have left already.
     former: Vec<MemberIdentity>,
+}
+
+/// A member at the new home: it is told of a generation when all that moved with it are in it.
+struct Arriving {
+    ticket: Ticket,
+    until: Instant,
+    /// Of a generation that may lack some of them.
+    answer: Option<JoinGroupResponse>,
 }
 
 /// A JoinGroup that waits.
@@ -53,7 +66,7 @@ struct Held {
 
 impl Membership {
     pub fn new(request: RequestKind) -> Self {
-        Self { request, held: None, until: None, under_way: None, anew: false, former: vec![] }
+        Self { request, held: None, arriving: None, until: None, under_way: None, anew: false, former: vec![] }
     }
 
     fn start(&mut self, cx: &Context<'_>) -> Step {
@@ -124,13 +137,20 @@ impl Membership {
     /// A JoinGroup that waits was woken.
     fn woken(&mut self, cx: &Context<'_>) -> Step {
         let ended = cx.shared.moves.ended();
+        if self.arriving.as_ref().is_some_and(|arriving| arriving.answer.is_some()) {
+            return self.look_for_others(cx);
+        }
         let (Some(held), RequestKind::JoinGroup(join)) = (&mut self.held, &self.request) else { return self.start(cx) };
         if held.ticket.is_gone() {
             // Its member has left meanwhile, or has sent another one.
             return Step::Answer(lost(&self.request, cx.version, code::UNKNOWN_MEMBER_ID));
         }
         if !held.ticket.is_waiting() {
-            self.held = None;
+            let held = self.held.take();
+            if let Some(Held { ticket, .. }) = held.filter(|held| held.ticket.is_moved()) {
+                self.arriving = Some(Arriving { ticket, until: cx.now + TOGETHER_MOST, answer: None });
+                return self.join(cx);
+            }
             // Another move may have begun by now.
             return self.start(cx);
         }
@@ -145,6 +165,22 @@ impl Membership {
             }
         }
         self.wait(ended)
+    }
+
+    /// A member at the new home was woken: are all others in its generation now?
+    fn look_for_others(&mut self, cx: &Context<'_>) -> Step {
+        let Some(arriving) = &mut self.arriving else { return self.start(cx) };
+        let Some(answer) = arriving.answer.take() else { return self.start(cx) };
+        if arriving.ticket.all_have_arrived() || cx.now >= arriving.until {
+            return Step::Answer(answer.into());
+        }
+        // A coordinator waits for members that it knows: once more, now that it may know the others.
+        arriving.ticket.joins();
+        let mut request = self.request.clone();
+        if let RequestKind::JoinGroup(join) = &mut request {
+            join.member_id = answer.member_id;
+        }
+        self.ask(cx, request)
     }
 
     fn hear(&mut self, cx: &Context<'_>, answers: Answers) -> Step {
@@ -167,6 +203,16 @@ impl Membership {
                     let mut join = join.clone();
                     join.member_id = answer.member_id;
                     return self.ask(cx, join.into());
+                }
+                if let Some(arriving) = self.arriving.as_mut().filter(|_| answer.error_code == code::NONE) {
+                    let complete = arriving.ticket.arrives(answer.generation_id);
+                    if !complete && cx.now < arriving.until {
+                        arriving.answer = Some(answer);
+                        return Step::AwaitMoveEnd {
+                            newer_than: cx.shared.moves.ended(),
+                            deadline: cx.now + LOOK_AGAIN,
+                        };
+                    }
                 }
                 answer.into()
             }

@@ -18,11 +18,12 @@ pub struct Moves {
     tickets: AtomicU64,
     /// Bumped whenever anything here changes: for the act, of which there are few.
     changed: watch::Sender<u64>,
-    /// Bumped when a move ends: for those that wait, of which there are many.
+    /// Bumped when a move ends, or one more of its members has come to the new home: for those that wait, who are many.
     ended: watch::Sender<u64>,
 }
 
 struct Moving {
+    arrival: Arc<Arrival>,
     members: Members,
     /// The generation that the old home knows, once a heartbeat has proved it.
     generation: Option<i32>,
@@ -59,12 +60,39 @@ pub struct Progress {
     pub disturbed: Option<String>,
 }
 
+/// Who waited for one move, at the new home: by ticket the generation that it has been given, if it has one. A coordinator
+/// that knows nobody of a group does not wait for who is still on the way, and gives away what a member of the cooperative
+/// protocol still reads; so nobody is told of a generation that not all of them are in.
+#[derive(Default)]
+struct Arrival {
+    /// The group has moved.
+    together: AtomicBool,
+    generations: Mutex<HashMap<u64, Option<i32>>>,
+}
+
+impl Arrival {
+    fn set(&self, number: u64, generation: Option<i32>) {
+        self.lock().insert(number, generation);
+    }
+
+    fn is_complete(&self) -> bool {
+        let generations = self.lock();
+        let first = generations.values().next().copied().flatten();
+        first.is_some() && generations.values().all(|generation| *generation == first)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Option<i32>>> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Held, until it is dropped.
 pub struct Ticket {
     moves: Arc<Moves>,
     group: String,
     number: u64,
     gone: Arc<AtomicBool>,
+    arrival: Arc<Arrival>,
 }
 
 impl Default for Moves {
@@ -84,7 +112,7 @@ impl Moves {
         self.ended.subscribe()
     }
 
-    /// How many moves have ended. Who waits for the next one reads it before it looks whether there is one.
+    /// Grows with each end of a move. Who waits for the next one reads it before it looks whether there is one.
     pub fn ended(&self) -> u64 {
         *self.ended.borrow()
     }
@@ -96,7 +124,8 @@ impl Moves {
             return false;
         }
         let held = HashMap::new();
-        let moving = Moving { members, generation: None, held, patience: None, disturbed: None };
+        let arrival = Arc::default();
+        let moving = Moving { arrival, members, generation: None, held, patience: None, disturbed: None };
         groups.insert(group.to_owned(), moving);
         self.under_way.store(groups.len(), Ordering::Release);
         self.bump();
@@ -104,12 +133,19 @@ impl Moves {
     }
 
     /// Moved or not: who waits goes to the home that the group has now.
-    pub fn end(&self, group: &str) {
+    pub fn end(&self, group: &str, moved: bool) {
         let mut groups = self.lock();
-        groups.remove(group);
+        if let Some(moving) = groups.remove(group) {
+            moving.arrival.together.store(moved, Ordering::Release);
+        }
         self.under_way.store(groups.len(), Ordering::Release);
         drop(groups);
         self.bump();
+        self.wake();
+    }
+
+    /// Those that wait look again.
+    fn wake(&self) {
         self.ended.send_modify(|n| *n += 1);
     }
 
@@ -121,14 +157,16 @@ impl Moves {
     pub fn hold(self: &Arc<Self>, group: &str, joining: Joining) -> Option<Ticket> {
         let number = self.tickets.fetch_add(1, Ordering::Relaxed);
         let gone = Arc::new(AtomicBool::new(false));
-        self.of(group, |moving| {
+        let arrival = self.of(group, |moving| {
             moving.patience = moving.patience.max(Some(joining.rebalance_timeout));
             // A client that has reconnected: its connection of before may not be known to be gone.
             moving.drop_held(|held| !joining.member_id.is_empty() && held.member_id == joining.member_id);
             moving.held.insert(number, (joining, gone.clone()));
+            moving.arrival.set(number, None);
+            moving.arrival.clone()
         })?;
         self.bump();
-        Some(Ticket { moves: self.clone(), group: group.to_owned(), number, gone })
+        Some(Ticket { moves: self.clone(), group: group.to_owned(), number, gone, arrival })
     }
 
     /// A member's heartbeat of this generation was good at the old home.
@@ -200,9 +238,13 @@ impl Moves {
 impl Moving {
     /// These do not wait any more.
     fn drop_held(&mut self, which: impl Fn(&Joining) -> bool) {
-        self.held.retain(|_, (joining, gone)| {
+        let arrival = &self.arrival;
+        self.held.retain(|number, (joining, gone)| {
             let goes = which(joining);
-            gone.fetch_or(goes, Ordering::Relaxed);
+            if goes {
+                gone.store(true, Ordering::Relaxed);
+                arrival.lock().remove(number);
+            }
             !goes
         });
     }
@@ -214,6 +256,28 @@ impl Ticket {
         self.gone.load(Ordering::Relaxed)
     }
 
+    /// The group has moved, and all that waited for it go to its new home together.
+    pub fn is_moved(&self) -> bool {
+        self.arrival.together.load(Ordering::Acquire)
+    }
+
+    /// It joins at the new home, once more.
+    pub fn joins(&self) {
+        self.arrival.set(self.number, None);
+    }
+
+    /// It has been given this generation there. True: so have all others.
+    pub fn arrives(&self, generation: i32) -> bool {
+        self.arrival.set(self.number, Some(generation));
+        let complete = self.arrival.is_complete();
+        self.moves.wake();
+        complete
+    }
+
+    pub fn all_have_arrived(&self) -> bool {
+        self.arrival.is_complete()
+    }
+
     /// The move has not ended.
     pub fn is_waiting(&self) -> bool {
         self.moves.of(&self.group, |moving| moving.held.contains_key(&self.number)) == Some(true)
@@ -222,6 +286,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        self.arrival.lock().remove(&self.number);
+        if self.is_moved() {
+            self.moves.wake();
+        }
         if self.moves.of(&self.group, |moving| moving.held.remove(&self.number).is_some()) == Some(true) {
             self.moves.bump();
         }

@@ -268,7 +268,7 @@ impl Act<'_> {
             }
         }
         self.shared.commits.open(group);
-        self.shared.moves.end(group);
+        self.shared.moves.end(group, done.is_ok());
         if done.is_ok() {
             crate::crash_point!("move.released");
             self.leave(group, &described).await;
