@@ -11,6 +11,7 @@ mod holding;
 mod hostile;
 mod identity;
 mod lagging;
+#[cfg(feature = "librdkafka")]
 mod moving;
 mod order;
 mod outage;

@@ -24,8 +24,9 @@ use kafka_protocol::messages::{
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::BaseProducer;
 
+use super::real_client;
 use super::world::*;
 
 const PARTITIONS: i32 = 6;
@@ -38,18 +39,6 @@ async fn switch(control: Client) -> Result<Outcome, ClientError> {
 
 async fn switch_groups(world: &World) -> Result<Outcome, ClientError> {
     soon("the groups move", switch(world.control())).await
-}
-
-fn send(producer: &BaseProducer, numbers: std::ops::Range<usize>) {
-    for number in numbers {
-        let payload = format!("{number}");
-        let mut record = BaseRecord::<(), str>::to("moved").partition(number as i32 % PARTITIONS).payload(&payload);
-        while let Err((_, again)) = producer.send(record) {
-            record = again;
-            producer.poll(Duration::from_millis(10));
-        }
-    }
-    producer.flush(Duration::from_secs(60)).expect("all are acknowledged");
 }
 
 /// What all members of a group were given, and what their library complained of.
@@ -120,7 +109,7 @@ async fn groups_move_in_mid_stream_and_read_all_once() {
     let producer: Arc<BaseProducer> = Arc::new(config.create().expect("a producer"));
     let send = async |numbers: std::ops::Range<usize>| {
         let producer = producer.clone();
-        tokio::task::spawn_blocking(move || send(&producer, numbers)).await.unwrap();
+        tokio::task::spawn_blocking(move || real_client::send(&producer, PARTITIONS, numbers)).await.unwrap();
     };
     let groups = [("eager", "range", false), ("cooperative", "cooperative-sticky", false), ("static", "range", true)];
     let groups = groups.map(|(name, strategy, is_static)| Group::start(&world, name, strategy, is_static));

@@ -19,16 +19,17 @@ fn client(world: &World) -> ClientConfig {
     config
 }
 
-fn send(producer: &BaseProducer, numbers: std::ops::Range<usize>) {
+/// Numbers as records of `moved`, in turn to each of so many partitions.
+pub fn send(producer: &BaseProducer, partitions: i32, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let payload = format!("{number}");
-        let mut record = BaseRecord::<(), str>::to("moved").partition(number as i32 % PARTITIONS).payload(&payload);
+        let mut record = BaseRecord::<(), str>::to("moved").partition(number as i32 % partitions).payload(&payload);
         while let Err((_, again)) = producer.send(record) {
             record = again;
             producer.poll(Duration::from_millis(10));
         }
     }
-    producer.flush(Duration::from_secs(30)).expect("all are acknowledged");
+    producer.flush(Duration::from_secs(60)).expect("all are acknowledged");
 }
 
 fn consumer(world: &World, group: &str) -> BaseConsumer {
@@ -67,7 +68,7 @@ async fn a_producer_goes_on_and_groups_find_their_place() {
     let producer: BaseProducer =
         client(&world).set("enable.idempotence", "true").set("linger.ms", "1").create().expect("a producer");
     tokio::task::block_in_place(|| {
-        send(&producer, 0..HALF);
+        send(&producer, PARTITIONS, 0..HALF);
         // One that read all, one that read a part; both stop before the switch.
         for (group, count) in [("done", HALF), ("lagging", HALF / 2)] {
             let consumer = consumer(&world, group);
@@ -84,7 +85,7 @@ async fn a_producer_goes_on_and_groups_find_their_place() {
     });
     world.cut_over().await;
     tokio::task::block_in_place(|| {
-        send(&producer, HALF..2 * HALF);
+        send(&producer, PARTITIONS, HALF..2 * HALF);
         let stored: i64 = (0..PARTITIONS).map(|p| world.stored(p).1).sum();
         assert_eq!(stored, HALF as i64, "on the target, once");
 
@@ -115,10 +116,10 @@ async fn a_producer_goes_on_and_groups_find_their_place() {
 async fn assign_and_seek_on_both_sides_of_the_seam() {
     let world = World::new(PARTITIONS);
     let producer: BaseProducer = client(&world).set("enable.idempotence", "true").create().expect("a producer");
-    tokio::task::block_in_place(|| send(&producer, 0..HALF));
+    tokio::task::block_in_place(|| send(&producer, PARTITIONS, 0..HALF));
     world.cut_over().await;
     tokio::task::block_in_place(|| {
-        send(&producer, HALF..2 * HALF);
+        send(&producer, PARTITIONS, HALF..2 * HALF);
         let seam = HALF as i64 / i64::from(PARTITIONS);
         let consumer = consumer(&world, "seeker");
         let mut assigned = TopicPartitionList::new();
