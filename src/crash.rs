@@ -18,8 +18,8 @@ pub const SEAL: &[&str] = &[
     "seal.released",
 ];
 
-/// In the order in which the move of a group comes by them.
-pub const MOVE: &[&str] = &["move.gathered", "move.copied", "move.journalled", "move.released"];
+/// In the order in which the move of a group comes by them; by the first one only if it speaks KIP-848.
+pub const MOVE: &[&str] = &["move.called", "move.gathered", "move.copied", "move.journalled", "move.released"];
 
 #[cfg(not(feature = "crash-points"))]
 #[macro_export]

@@ -216,6 +216,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let topology = Arc::new(ArcSwap::<Topology>::default());
     let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
     shared.homes.restore(&store.state());
+    shared.called.restore(&store.state());
     let shared = Arc::new(shared);
     let seen = first.views.clone().map(|view| view.filter(|v| v.reachable));
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {

@@ -2,7 +2,7 @@
 //! the native offset does not map back (DESIGN.md section 6). A commit needs no look at the map that holds when it
 //! arrives: what is stored keeps its meaning through any growth. After a seal the other side gets a shadow, written
 //! behind. While the group's positions are taken to another home a commit waits; one of a member of before the move is
-//! answered REBALANCE_IN_PROGRESS (PROTOCOL.md rule 30).
+//! answered REBALANCE_IN_PROGRESS, or STALE_MEMBER_EPOCH if it speaks KIP-848 (PROTOCOL.md rule 30).
 
 use std::collections::HashSet;
 
@@ -11,6 +11,7 @@ use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponseParti
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
+use super::consumer_groups::is_of_before;
 use super::groups::{enter, lost_code, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
@@ -97,10 +98,15 @@ impl Machine for OffsetCommit {
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
-        let answer = match answer {
+        let mut answer = match answer {
             Some(Ok(ResponseKind::OffsetCommit(answer))) => answer,
             _ => self.lost(error),
         };
+        if !self.request.member_id.is_empty() {
+            let parts = answer.topics.iter_mut().flat_map(|t| &mut t.partitions);
+            let of_before = parts.filter(|p| is_of_before(cx, group, p.error_code));
+            of_before.for_each(|p| p.error_code = code::STALE_MEMBER_EPOCH);
+        }
         for partition in answer.topics.iter().flat_map(|t| &t.partitions) {
             note_error(cx, group, partition.error_code);
         }

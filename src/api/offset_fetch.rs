@@ -15,6 +15,8 @@ use crate::ids::{NO_EPOCH, Side};
 
 /// From here on a request names many groups.
 const MANY_GROUPS: i16 = 8;
+/// Of a reader that is no member.
+const NO_MEMBER_EPOCH: i32 = -1;
 
 pub struct OffsetFetch {
     request: OffsetFetchRequest,
@@ -29,9 +31,15 @@ impl OffsetFetch {
 
     fn asks(&mut self, cx: &Context<'_>) -> Vec<Ask> {
         let mut asked = Vec::new();
-        let asks = self.asks_of(cx.version, |group, request| {
+        let asks = self.asks_of(cx.version, |group, mut request| {
             let home = cx.shared.homes.of(group);
             asked.push(home);
+            if cx.shared.homes.has_moved_as_consumer(group) {
+                // It may be one of before the move, who keeps its id: it reads what everybody may read.
+                for group in &mut request.groups {
+                    (group.member_id, group.member_epoch) = (None, NO_MEMBER_EPOCH);
+                }
+            }
             Ask::coordinator(home, group, RequestKind::OffsetFetch(request))
         });
         self.asked = asked;

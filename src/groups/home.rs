@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use super::moves::Protocol;
 use crate::ids::Side;
 use crate::store::State;
 
@@ -16,7 +17,9 @@ pub struct Homes(RwLock<HashMap<String, Home>>);
 struct Home {
     side: Side,
     /// The members' ids at the home that it left: what comes with one of them is of before the move (PROTOCOL.md rule 30).
+    /// Members of KIP-848 keep theirs: empty.
     former: HashSet<String>,
+    is_consumer: bool,
 }
 
 impl Homes {
@@ -34,14 +37,25 @@ impl Homes {
         !member_id.is_empty() && self.lock().get(group).is_some_and(|home| home.former.contains(member_id))
     }
 
-    pub fn set(&self, group: &str, side: Side, former: impl IntoIterator<Item = String>) {
-        let home = Home { side, former: former.into_iter().collect() };
+    /// A group of KIP-848 that was moved: its home may be asked by members that have not joined there yet.
+    pub fn has_moved_as_consumer(&self, group: &str) -> bool {
+        self.lock().get(group).is_some_and(|home| home.is_consumer)
+    }
+
+    pub fn set(&self, group: &str, side: Side, protocol: Protocol, former: impl IntoIterator<Item = String>) {
+        let home = match protocol {
+            Protocol::Classic => Home { side, former: former.into_iter().collect(), is_consumer: false },
+            Protocol::Consumer => Home { side, former: HashSet::new(), is_consumer: true },
+        };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), home);
     }
 
     /// What the journal says.
     pub fn restore(&self, journal: &State) {
-        journal.groups.iter().for_each(|(group, home)| self.set(group, home.side, home.members.iter().cloned()));
+        for (group, home) in &journal.groups {
+            let protocol = if home.consumer { Protocol::Consumer } else { Protocol::Classic };
+            self.set(group, home.side, protocol, home.members.iter().cloned());
+        }
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, HashMap<String, Home>> {

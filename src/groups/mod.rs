@@ -1,6 +1,7 @@
 //! 9. Who reads: where a group is at home, how its positions stand there and on the other side, the way to another home, how
 //!    far it is from the seam.
 
+pub mod called;
 pub mod commits;
 pub mod drained;
 pub mod home;
@@ -9,6 +10,7 @@ pub mod position;
 pub mod shadow;
 pub mod shadow_writer;
 
+pub use called::Called;
 pub use commits::Commits;
 pub use home::Homes;
 pub use moves::Moves;

@@ -1,7 +1,7 @@
 //! Groups on their way to another home (DESIGN.md section 6, PROTOCOL.md section 6): who has come to join again, who is still
 //! missed. Pure but for its lock; `migration::moving` is the act, `api::membership` what members see of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,15 @@ use tokio::sync::watch;
 
 /// Who belongs to a group at its old home: member id, and `group.instance.id` of a static member.
 pub type Members = BTreeMap<String, Option<String>>;
+
+/// How members learn of a move, and how they answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// A heartbeat tells them to join again; their JoinGroups wait.
+    Classic,
+    /// KIP-848: a heartbeat tells them that they have no partitions; the next one says that they have given them up.
+    Consumer,
+}
 
 pub struct Moves {
     groups: Mutex<HashMap<String, Moving>>,
@@ -23,8 +32,14 @@ pub struct Moves {
 }
 
 struct Moving {
+    protocol: Protocol,
     arrival: Arc<Arrival>,
     members: Members,
+    /// Of KIP-848: those that had no partitions when it began, those that were told that they have none, and those that
+    /// have given up theirs.
+    idle: HashSet<String>,
+    told: HashSet<String>,
+    without: HashSet<String>,
     /// The generation that the old home knows, once a heartbeat has proved it.
     generation: Option<i32>,
     /// JoinGroups that wait here.
@@ -118,14 +133,23 @@ impl Moves {
     }
 
     /// From here on JoinGroups of the group wait. False: it is on its way already.
-    pub fn begin(&self, group: &str, members: Members) -> bool {
+    pub fn begin(&self, group: &str, protocol: Protocol, members: Members) -> bool {
         let mut groups = self.lock();
         if groups.contains_key(group) {
             return false;
         }
-        let held = HashMap::new();
-        let arrival = Arc::default();
-        let moving = Moving { arrival, members, generation: None, held, patience: None, disturbed: None };
+        let moving = Moving {
+            protocol,
+            arrival: Arc::default(),
+            members,
+            idle: HashSet::new(),
+            told: HashSet::new(),
+            without: HashSet::new(),
+            generation: None,
+            held: HashMap::new(),
+            patience: None,
+            disturbed: None,
+        };
         groups.insert(group.to_owned(), moving);
         self.under_way.store(groups.len(), Ordering::Release);
         self.bump();
@@ -167,6 +191,34 @@ impl Moves {
         })?;
         self.bump();
         Some(Ticket { moves: self.clone(), group: group.to_owned(), number, gone, arrival })
+    }
+
+    /// `None`: the group is not on its way.
+    pub fn protocol(&self, group: &str) -> Option<Protocol> {
+        self.of(group, |moving| moving.protocol)
+    }
+
+    /// A member of KIP-848 that had no partitions when it began: whatever it says, it has nothing to give up.
+    pub fn has_nothing(&self, group: &str, member_id: &str) {
+        self.of(group, |moving| moving.idle.insert(member_id.to_owned()));
+    }
+
+    /// A heartbeat of such a member was good at the old home. `has_none`: it says that it has no partitions. True: it has
+    /// given up what it had, having committed what it read; else it is to be told now.
+    pub fn beat(&self, group: &str, member_id: &str, has_none: bool) -> bool {
+        let mut is_new = false;
+        let has_given_up = self.of(group, |moving| {
+            // What it says of itself counts from then on only.
+            let was_told = !moving.told.insert(member_id.to_owned());
+            if was_told && has_none || moving.idle.contains(member_id) {
+                is_new = moving.without.insert(member_id.to_owned());
+            }
+            moving.without.contains(member_id)
+        });
+        if is_new {
+            self.bump();
+        }
+        has_given_up == Some(true)
     }
 
     /// A member's heartbeat of this generation was good at the old home.
@@ -211,8 +263,9 @@ impl Moves {
     /// `None`: the group is not on its way.
     pub fn progress(&self, group: &str) -> Option<Progress> {
         self.of(group, |moving| {
-            let has_come = |(id, instance): &(&String, &Option<String>)| {
-                moving.held.values().any(|(joining, _)| joining.is(id, instance.as_deref()))
+            let has_come = |(id, instance): &(&String, &Option<String>)| match moving.protocol {
+                Protocol::Classic => moving.held.values().any(|(joining, _)| joining.is(id, instance.as_deref())),
+                Protocol::Consumer => moving.without.contains(*id),
             };
             let missing = moving.members.iter().filter(|m| !has_come(m)).map(|(id, _)| id.clone());
             Progress { missing: missing.collect(), patience: moving.patience, disturbed: moving.disturbed.clone() }

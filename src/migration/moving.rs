@@ -8,7 +8,12 @@
 //! 5. Who waits joins at the new home. The members leave at the old one, where the positions are the shadow from now on.
 #![expect(clippy::disallowed_methods, reason = "io: asks both clusters, waits for members, writes the journal")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod leaving;
+mod positions;
+
+pub use leaving::finish;
+
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +22,16 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::clock;
-use crate::error::{code, code_name, is_retriable};
-use crate::groups::position::{self, METADATA_MAX_BYTES};
+use crate::error::code;
+use crate::groups::moves::Protocol;
 use crate::groups::shadow::Told;
-use crate::ids::{Side, TopicName, TopicPartition};
+use crate::ids::{Side, TopicName};
 use crate::producers::transactions::LAPSE_MS;
 use crate::routing::Shared;
 use crate::store::{Event, Store, StoreError};
 use crate::upstream::admin::{Admin, AdminError};
-use crate::upstream::ask::groups::{self, Committed, Described, Listed, Stored};
-use crate::upstream::ask::transactions;
+use crate::upstream::ask::groups::{self, Committed, Described, Listed};
+use crate::upstream::ask::{consumer_groups, transactions};
 use crate::upstream::discovery;
 
 /// Groups that are looked at, or moved, at a time.
@@ -37,19 +42,14 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const MARGIN: Duration = Duration::from_secs(5);
 /// For what is being written to the positions at the barrier, for open transactions, and for coordinators that move.
 const BARRIER: Duration = Duration::from_secs(10);
-/// Positions in one commit: a coordinator writes them as one batch.
-const PER_COMMIT: usize = 2_000;
 const PAUSE: Duration = Duration::from_millis(100);
-/// The brokers' default of `group.max.session.timeout.ms`.
-const LONGEST_SESSION_MS: i64 = 30 * 60 * 1000;
 /// A group whose home begins a rebalance of its own is tried again, so often.
 const TRIES: u32 = 3;
 
 /// States without members.
 const EMPTY: [&str; 3] = ["", "Empty", "Dead"];
 const STABLE: &str = "Stable";
-const NEW_PROTOCOL: &str = "it has members that speak the protocol of KIP-848, which are not moved yet: stop them, or let them \
-                            use group.protocol=classic";
+const MIXED: &str = "it has members of both protocols: let all of them speak the same one first (group.protocol)";
 
 /// A group that belongs to a migration, at the home that it is to leave.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,29 +111,25 @@ impl Act<'_> {
         groups::coordinator(self.admin(side), &known, group).await
     }
 
-    async fn described(&self, side: Side, group: &str) -> Result<Described, AdminError> {
+    /// Who is in it on a side.
+    async fn at(&self, side: Side, group: &str) -> Result<(Protocol, Described), AdminError> {
         patiently(async || {
             let address = self.coordinator(side, group).await?;
-            groups::describe(self.admin(side), &address, group).await
+            at(self.admin(side), &address, group).await
         })
         .await
     }
 
-    /// Who is in it at the old home. A group that speaks the new protocol is described as if nobody were.
-    async fn at_home(&self, group: &str) -> Result<Described, Attempt> {
-        let listed = patiently(async || {
-            let address = self.coordinator(self.from(), group).await?;
-            groups::coordinated_by(self.admin(self.from()), &address).await
-        });
-        let listed = listed.await?.remove(group).unwrap_or_default();
-        let described = self.described(self.from(), group).await?;
-        if listed.is_new && !is_empty(&listed.state) {
-            return Err(Attempt::Failed(Failed::Undone(NEW_PROTOCOL.to_owned())));
+    /// Who is in it at the old home, all of one protocol.
+    async fn at_home(&self, group: &str) -> Result<(Protocol, Described), Attempt> {
+        let (protocol, described) = self.at(self.from(), group).await?;
+        if protocol == Protocol::Consumer && described.members.values().any(|m| m.is_classic) {
+            return Err(Attempt::Failed(Failed::Undone(MIXED.to_owned())));
         }
-        if !described.has_members() && !is_empty(&listed.state) {
-            return Err(Attempt::Disturbed(format!("it is {} and names no member", listed.state)));
+        if !described.has_members() && !is_empty(&described.state) {
+            return Err(Attempt::Disturbed(format!("it is {} and names no member", described.state)));
         }
-        Ok(described)
+        Ok((protocol, described))
     }
 
     async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<Committed, AdminError> {
@@ -190,11 +186,11 @@ impl Act<'_> {
         if positions.keys().any(|tp| self.topics.contains(&tp.topic)) {
             return Ok(true);
         }
-        if is_empty(&listed.state) && !listed.state.is_empty() || listed.is_new {
+        if is_empty(&listed.state) && !listed.state.is_empty() {
             return Ok(false);
         }
         // While it rebalances nobody has a partition.
-        let Ok(described) = self.still(group).await else { return Ok(true) };
+        let Ok((_, described)) = self.still(group).await else { return Ok(true) };
         Ok(described.members.values().flat_map(|m| &m.topics).any(|t| self.topics.contains(t.as_str())))
     }
 
@@ -218,11 +214,8 @@ impl Act<'_> {
 
     async fn one(&self, found: &Found) -> Result<Moved, Failed> {
         let group = found.group.as_str();
-        if found.listed.is_new && !is_empty(&found.listed.state) {
-            return undone(NEW_PROTOCOL);
-        }
         self.no_transactions(group)?;
-        let there = self.described(self.to, group).await?;
+        let (_, there) = self.at(self.to, group).await?;
         if there.has_members() {
             return undone(format!("a group of this name has members on the {} (state {})", self.to, there.state));
         }
@@ -252,17 +245,26 @@ impl Act<'_> {
     }
 
     async fn attempt(&self, group: &str) -> Result<Moved, Attempt> {
-        let described = self.still(group).await?;
+        let (protocol, described) = self.still(group).await?;
+        if protocol == Protocol::Consumer && described.has_members() {
+            self.call(group, &described).await?;
+        }
         let members = described.members.iter().map(|(id, m)| (id.clone(), m.instance_id.clone()));
-        if !self.shared.moves.begin(group, members.collect()) {
+        if !self.shared.moves.begin(group, protocol, members.collect()) {
             return Err(Attempt::Failed(Failed::Undone("it is on its way already".to_owned())));
         }
-        let done = self.gathered(group, &described).await;
+        for (id, _) in described.members.iter().filter(|(_, m)| protocol == Protocol::Consumer && !m.has_partitions) {
+            self.shared.moves.has_nothing(group, id);
+        }
+        let done = self.gathered(group, protocol, &described).await;
         match &done {
             Ok(_) => {}
             // Nobody may act on what may not have happened: the process ends, and what waits with it.
             Err(Attempt::Failed(Failed::Fatal(_))) => return done,
             Err(_) => {
+                if protocol == Protocol::Consumer {
+                    self.shared.called.add(group);
+                }
                 // What was written at the new home is a shadow again.
                 drop(self.shared.shadows.send(Told::Changed(group.to_owned())));
             }
@@ -271,19 +273,41 @@ impl Act<'_> {
         self.shared.moves.end(group, done.is_ok());
         if done.is_ok() {
             crate::crash_point!("move.released");
-            self.leave(group, &described).await;
+            self.leave(group, protocol, &described).await;
             drop(self.shared.shadows.send(Told::Changed(group.to_owned())));
         }
         done
     }
 
+    /// Before members of KIP-848 are told that they have nothing it is journalled: whoever runs then must give it back to
+    /// them. A coordinator tells each of its partitions once, and takes only topics that its own cluster has.
+    async fn call(&self, group: &str, described: &Described) -> Result<(), Attempt> {
+        let topology = self.shared.topology.load_full();
+        let subscribed = described.members.values().flat_map(|m| &m.topics);
+        let there = |topic: &&String| {
+            let [old, new] = [self.from(), self.to].map(|side| topology.topic(side, topic).map(|t| t.partitions.len()));
+            old.is_none() || old == new
+        };
+        if let Some(topic) = subscribed.clone().find(|topic| !there(topic)) {
+            return Err(Attempt::Failed(Failed::Undone(self.not_there(format_args!("topic {topic}")))));
+        }
+        if !self.store.state().called.contains(group) {
+            let (migration, group) = (self.migration.to_owned(), group.to_owned());
+            self.append(Event::GroupCalled { migration, group }).await.map_err(Attempt::Failed)?;
+        }
+        crate::crash_point!("move.called");
+        Ok(())
+    }
+
     /// Until it is Stable, or has no members.
-    async fn still(&self, group: &str) -> Result<Described, Attempt> {
+    async fn still(&self, group: &str) -> Result<(Protocol, Described), Attempt> {
         let until = Instant::now() + PATIENCE;
         loop {
             let state = match self.at_home(group).await {
-                Ok(described) if described.state == STABLE || !described.has_members() => return Ok(described),
-                Ok(described) => described.state,
+                Ok((protocol, described)) if described.state == STABLE || !described.has_members() => {
+                    return Ok((protocol, described));
+                }
+                Ok((_, described)) => described.state,
                 Err(Attempt::Disturbed(state)) => state,
                 Err(failed) => return Err(failed),
             };
@@ -296,7 +320,7 @@ impl Act<'_> {
     }
 
     /// Steps 1 to 4.
-    async fn gathered(&self, group: &str, described: &Described) -> Result<Moved, Attempt> {
+    async fn gathered(&self, group: &str, protocol: Protocol, described: &Described) -> Result<Moved, Attempt> {
         let began = Instant::now();
         self.all_have_come(group, described, began).await?;
         crate::crash_point!("move.gathered");
@@ -317,8 +341,8 @@ impl Act<'_> {
         // One that has begun while its members came.
         self.no_transactions(group).map_err(Attempt::Failed)?;
         // Who came by another way, or joined a moment before it began.
-        let now = self.at_home(group).await?;
-        let is_same = now.members.keys().all(|id| described.members.contains_key(id));
+        let (_, now) = self.at_home(group).await?;
+        let is_same = now.members.iter().all(|(id, m)| described.members.get(id).is_some_and(|d| d.epoch == m.epoch));
         if !is_same || now.has_members() && now.state != STABLE {
             return Err(Attempt::Disturbed(format!(
                 "it has changed at its home while its members came: {}",
@@ -326,6 +350,7 @@ impl Act<'_> {
             )));
         }
         let positions = self.hand_over(group).await?;
+        let count = positions.len();
         crate::crash_point!("move.copied");
         // One that waits may have got its id from the old home without having joined there.
         let mut members = self.shared.moves.waiting(group);
@@ -339,11 +364,14 @@ impl Act<'_> {
             to: self.to,
             members: members.clone(),
             at_ms: clock::now_ms(),
+            consumer: protocol == Protocol::Consumer,
+            positions,
         };
         self.append(event).await.map_err(Attempt::Failed)?;
         crate::crash_point!("move.journalled");
-        self.shared.homes.set(group, self.to, members);
-        Ok(Moved { positions, members: described.members.len(), took: began.elapsed() })
+        self.shared.homes.set(group, self.to, protocol, members);
+        self.shared.called.remove(group);
+        Ok(Moved { positions: count, members: described.members.len(), took: began.elapsed() })
     }
 
     async fn all_have_come(&self, group: &str, described: &Described, began: Instant) -> Result<(), Attempt> {
@@ -374,92 +402,6 @@ impl Act<'_> {
         }
     }
 
-    /// The positions, from home to home; how many.
-    async fn hand_over(&self, group: &str) -> Result<usize, Attempt> {
-        let stored = self.stable_positions(group).await?;
-        let partitions = self.shared.partitions.load_full();
-        let topology = self.shared.topology.load_full();
-        let most = topology.side(self.to).and_then(|c| c.commit_metadata).unwrap_or(METADATA_MAX_BYTES);
-        let mut wanted: BTreeMap<TopicPartition, Stored> = BTreeMap::new();
-        for (tp, at_home) in stored {
-            let index = usize::try_from(tp.partition).unwrap_or(usize::MAX);
-            if topology.topic(self.to, &tp.topic).is_none_or(|t| t.partitions.len() <= index) {
-                let why = format!(
-                    "it reads {tp}, which the {} does not have: create the topic there with the same partitions, an empty one will do",
-                    self.to
-                );
-                return Err(Attempt::Failed(Failed::Undone(why)));
-            }
-            let map = partitions.get(&tp.topic, tp.partition).map(|state| &state.map);
-            let v = position::shown(map, self.from(), at_home.offset, at_home.metadata.as_deref());
-            let metadata = v.metadata.as_deref().filter(|m| m.len() <= most);
-            let (there, dropped) = position::stored(map, self.to, v.offset, metadata, most);
-            let dropped = dropped || metadata.is_none() && v.metadata.is_some();
-            if dropped {
-                self.shared.metrics.trailer_metadata_dropped.increment(1);
-            }
-            let metadata = Some(there.metadata.unwrap_or_default());
-            wanted.insert(tp, Stored { offset: there.offset, metadata });
-        }
-        let positions: Vec<_> = wanted.iter().map(|(tp, stored)| (tp.clone(), stored.clone())).collect();
-        for positions in positions.chunks(PER_COMMIT) {
-            self.write(group, positions).await?;
-        }
-        // What lies there besides is no position of this group, or none any more: it must not become one.
-        let mut found = self.committed(self.to, group, false).await.or_else(no_group)?;
-        let stale: Vec<TopicPartition> = found.keys().filter(|tp| !wanted.contains_key(*tp)).cloned().collect();
-        if !stale.is_empty() {
-            let stale: Vec<&TopicPartition> = stale.iter().collect();
-            patiently(async || {
-                let address = self.coordinator(self.to, group).await?;
-                groups::delete_positions(self.admin(self.to), &address, group, &stale).await
-            })
-            .await?;
-            found = self.committed(self.to, group, false).await.or_else(no_group)?;
-        }
-        let of = |tp: &TopicPartition| (found.get(tp), wanted.get(tp));
-        if let Some(tp) = found.keys().chain(wanted.keys()).find(|tp| of(tp).0 != of(tp).1) {
-            let why = format!("the {} does not answer what was committed there for {tp}", self.to);
-            return Err(Attempt::Failed(Failed::Undone(why)));
-        }
-        Ok(wanted.len())
-    }
-
-    async fn write(&self, group: &str, positions: &[(TopicPartition, Stored)]) -> Result<(), Attempt> {
-        let until = Instant::now() + BARRIER;
-        loop {
-            let answers = patiently(async || {
-                let address = self.coordinator(self.to, group).await?;
-                groups::commit_simple(self.admin(self.to), &address, group, positions).await
-            });
-            let answers = answers.await?;
-            let Some((tp, code)) = answers.iter().find_map(|(tp, a)| Some((tp, *a.as_ref().err()?))) else {
-                return Ok(());
-            };
-            if !is_retriable(code) || Instant::now() > until {
-                let why = format!("the {} refuses its position of {tp}: {}", self.to, code_name(code));
-                return Err(Attempt::Failed(Failed::Undone(why)));
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn stable_positions(&self, group: &str) -> Result<Committed, Attempt> {
-        let until = Instant::now() + BARRIER;
-        loop {
-            match self.committed(self.from(), group, true).await {
-                Err(AdminError::Refused { code: code::UNSTABLE_OFFSET_COMMIT, .. }) if Instant::now() < until => {
-                    sleep(PAUSE).await;
-                }
-                Err(AdminError::Refused { code: code::UNSTABLE_OFFSET_COMMIT, .. }) => {
-                    let why = "a transaction that carries its positions does not end".to_owned();
-                    return Err(Attempt::Failed(Failed::Undone(why)));
-                }
-                other => return Ok(other.or_else(no_group)?),
-            }
-        }
-    }
-
     async fn append(&self, event: Event) -> Result<(), Failed> {
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || store.append(&[event])).await {
@@ -470,50 +412,19 @@ impl Act<'_> {
             Err(error) => Err(Failed::Fatal(StoreError::Unknown(std::io::Error::other(error)))),
         }
     }
-
-    /// At the old home, where nobody is in the group any more. What is left there ends with its session.
-    async fn leave(&self, group: &str, described: &Described) {
-        let members: Vec<_> = described.members.iter().map(|(id, m)| (id.clone(), m.instance_id.clone())).collect();
-        if members.is_empty() {
-            return;
-        }
-        let left = patiently(async || {
-            let address = self.coordinator(self.from(), group).await?;
-            groups::leave(self.admin(self.from()), &address, group, &members).await
-        });
-        if let Err(error) = left.await {
-            tracing::warn!(group, side = %self.from(), %error,
-                "the members of a group that has moved are still listed there, until their sessions end");
-        }
-    }
 }
 
-/// What a crash may have left undone: members of groups that have moved leave at the home of before, where their sessions would
-/// keep the shadows from being written.
-pub async fn finish(shared: Arc<Shared>, store: Arc<Store>, admins: [Rc<Admin>; 2]) {
-    let now_ms = clock::now_ms();
-    let state = store.state();
-    let recent = state.groups.iter().filter(|(_, home)| now_ms.saturating_sub(home.moved_at_ms) <= LONGEST_SESSION_MS);
-    for (group, home) in recent {
-        let from = home.side.other();
-        let admin = &admins[from.index()];
-        let known = shared.topology.load().side(from).map(|c| c.broker_list()).unwrap_or_default();
-        let left = patiently(async || {
-            let address = groups::coordinator(admin, &known, group).await?;
-            let described = groups::describe(admin, &address, group).await?;
-            let there = described.members.iter().filter(|(id, _)| home.members.contains(id));
-            let there: Vec<_> = there.map(|(id, m)| (id.clone(), m.instance_id.clone())).collect();
-            match there.is_empty() {
-                true => Ok(()),
-                false => groups::leave(admin, &address, group, &there).await,
-            }
-        });
-        if let Err(error) = left.await {
-            tracing::warn!(group, side = %from, %error,
-                "the members of a group that has moved may still be listed there, until their sessions end");
-        }
-        drop(shared.shadows.send(Told::Changed(group.clone())));
+/// A group at its coordinator, by the protocol that it speaks there.
+async fn at(admin: &Admin, address: &str, group: &str) -> Result<(Protocol, Described), AdminError> {
+    let listed = groups::coordinated_by(admin, address).await?.remove(group).unwrap_or_default();
+    if listed.is_new {
+        return Ok((Protocol::Consumer, consumer_groups::describe(admin, address, group).await?));
     }
+    let mut described = groups::describe(admin, address, group).await?;
+    if !described.has_members() && !is_empty(&listed.state) && is_empty(&described.state) {
+        described.state = listed.state;
+    }
+    Ok((Protocol::Classic, described))
 }
 
 /// Once more while the answer is one that passes: a coordinator that moves, or is not there yet.

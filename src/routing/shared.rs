@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::protocol::Truncated;
 use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
-use crate::groups::{Commits, Homes, Moves};
+use crate::groups::{Called, Commits, Homes, Moves};
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
 use crate::producers::transactions::Transactions;
@@ -48,6 +48,7 @@ pub struct Shared {
     pub homes: Homes,
     pub moves: Arc<Moves>,
     pub commits: Arc<Commits>,
+    pub called: Called,
     pub transaction_coordinators: Coordinators,
     pub transactions: Transactions,
     pub stragglers: Stragglers,
@@ -102,6 +103,7 @@ impl Shared {
             homes: Homes::default(),
             moves: Arc::default(),
             commits: Arc::default(),
+            called: Called::default(),
             transaction_coordinators: Coordinators::default(),
             transactions: Transactions::default(),
             stragglers: Stragglers::default(),

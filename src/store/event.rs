@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{NOffset, Side, TopicName, TopicPartition, VirtualPid};
+use crate::ids::{NOffset, Side, TopicName, TopicPartition, VOffset, VirtualPid};
 use crate::producers::{gate, stamp};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -34,10 +34,42 @@ pub enum Event {
     SealUndone { migration: String, number: u64, why: String },
     /// A migration has reached a step of its scheme.
     Step { migration: String, step: String },
+    /// The members of a group of KIP-848 are about to be told that they have no partitions, so that it can move: until it
+    /// has, they may have been told so and not otherwise.
+    GroupCalled { migration: String, group: String },
     /// A group is at home there from here on. `members`: their ids at the home that it left.
-    GroupMoved { migration: String, group: String, to: Side, members: Vec<String>, at_ms: i64 },
+    GroupMoved {
+        migration: String,
+        group: String,
+        to: Side,
+        members: Vec<String>,
+        at_ms: i64,
+        /// Its members speak the protocol of KIP-848: they keep their ids.
+        #[serde(default, skip_serializing_if = "is_false")]
+        consumer: bool,
+        /// What was taken along.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        positions: Vec<GroupPosition>,
+    },
     /// The operator's word that something which would stop a step is accepted. Of two about the same the later counts.
     Waived { migration: String, kind: WaiverKind, name: String, why: String, at_ms: i64 },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// A position of a group, as its clients see it and as each side has it committed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupPosition {
+    pub topic: TopicName,
+    pub partition: i32,
+    #[serde(rename = "virtual")]
+    pub at: VOffset,
+    /// Native. `None`: nothing is committed there.
+    pub source: Option<i64>,
+    pub target: Option<i64>,
 }
 
 /// What can be waived.

@@ -1,12 +1,14 @@
 //! State as a fold over events: pure, the same at boot and live. A seal's details count only from its commit on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::event::{ApiVersions, Event, Identity, PreparedTopic, SealDetail, SealedProducer, WaiverKind};
+use super::event::{
+    ApiVersions, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, WaiverKind,
+};
 use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
 
@@ -27,6 +29,9 @@ pub struct State {
     /// Those that were moved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, GroupHome>,
+    /// Groups of KIP-848 whose members may have been told that they have no partitions, for a move that has not been.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub called: BTreeSet<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -38,6 +43,11 @@ pub struct GroupHome {
     /// The members' ids at the home that it left.
     pub members: Vec<String>,
     pub moved_at_ms: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub consumer: bool,
+    /// As they were taken along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<GroupPosition>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -174,11 +184,18 @@ impl State {
                 self.migration(migration)?.step.clone_from(step);
                 Ok(())
             }
-            Event::GroupMoved { migration, group, to, members, at_ms } => {
+            Event::GroupCalled { migration, group } => {
                 self.migration(migration)?;
-                let (migration, members) = (migration.clone(), members.clone());
-                let home = GroupHome { migration, side: *to, members, moved_at_ms: *at_ms };
+                self.called.insert(group.clone());
+                Ok(())
+            }
+            Event::GroupMoved { migration, group, to, members, at_ms, consumer, positions } => {
+                self.migration(migration)?;
+                let (migration, members, positions) = (migration.clone(), members.clone(), positions.clone());
+                let home =
+                    GroupHome { migration, side: *to, members, moved_at_ms: *at_ms, consumer: *consumer, positions };
                 self.groups.insert(group.clone(), home);
+                self.called.remove(group);
                 Ok(())
             }
             Event::Waived { migration, kind, name, why, at_ms } => {

@@ -2,13 +2,14 @@
 //!
 //! * [`offsets`]: where logs begin and end. * [`producers`]: who has written. * [`data`]: one batch in, one read out.
 //! * [`topics`]: create, delete, empty. * [`configs`]: what topics and brokers are set to. * [`described`]: topics by name.
-//! * [`groups`]: what groups have committed. * [`epochs`]: where a leader epoch ends. * [`transactions`]: which are open.
+//! * [`groups`]: what groups have committed. * [`consumer_groups`]: those of KIP-848. * [`epochs`]: where a leader epoch ends. * [`transactions`]: which are open.
 //!
 //! A question is asked once, of the leaders that the given view names. [`settled`] asks again with a fresh look while the answers
 //! are passing ones, until a deadline.
 #![expect(clippy::disallowed_methods, reason = "io: waits between two looks and reads the clock for the deadline")]
 
 pub mod configs;
+pub mod consumer_groups;
 pub mod data;
 pub mod described;
 pub mod epochs;

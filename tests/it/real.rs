@@ -3,6 +3,7 @@
 
 mod api_versions;
 mod conformance;
+mod consumer_protocol;
 mod crashes;
 mod demo;
 mod every_client;

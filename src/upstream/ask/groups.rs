@@ -123,7 +123,7 @@ pub async fn coordinated_by(admin: &Admin, address: &str) -> Result<BTreeMap<Str
         .collect())
 }
 
-/// A classic group as its coordinator describes it.
+/// A group as its coordinator describes it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Described {
     pub state: String,
@@ -134,8 +134,13 @@ pub struct Described {
 pub struct Member {
     pub instance_id: Option<String>,
     pub client_id: String,
-    /// The topics of its assignment.
+    /// The topics of its assignment; of KIP-848 those that it subscribes to by name, too.
     pub topics: BTreeSet<String>,
+    pub has_partitions: bool,
+    /// It speaks the classic protocol.
+    pub is_classic: bool,
+    /// Of KIP-848: 0 for others.
+    pub epoch: i32,
 }
 
 impl Described {
@@ -162,7 +167,9 @@ pub async fn describe(admin: &Admin, address: &str, group: &str) -> Result<Descr
     let members = described.members.into_iter().map(|m| {
         let topics = assigned_topics(m.member_assignment);
         let instance_id = m.group_instance_id.map(|id| id.to_string());
-        (m.member_id.to_string(), Member { instance_id, client_id: m.client_id.to_string(), topics })
+        let (client_id, has_partitions) = (m.client_id.to_string(), !topics.is_empty());
+        let member = Member { instance_id, client_id, topics, has_partitions, is_classic: true, epoch: 0 };
+        (m.member_id.to_string(), member)
     });
     Ok(Described { state: described.group_state.to_string(), members: members.collect() })
 }
