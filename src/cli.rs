@@ -46,7 +46,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Topics on the target, preflight
     Prepare(PrepareArgs),
-    /// One step: move producers, or the groups that read
+    /// One step: move producers, the consumers that were held at the seam, or the groups that read
     Switch(SwitchArgs),
     /// All steps of a migration's scheme, stopping at each guard
     Cutover(CutoverArgs),
@@ -148,6 +148,9 @@ pub struct SwitchArgs {
     pub what: What,
     #[arg(long, value_enum, default_value = "target")]
     pub to: To,
+    /// With producers: readers stay at the seam until `switch MIGRATION consumers`
+    #[arg(long)]
+    pub hold_consumers: bool,
     /// Go on over what an operator may overrule
     #[arg(long)]
     pub force: bool,

@@ -21,6 +21,7 @@ use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::{code, is_stale_topology};
 use crate::ids::{NONE, NOffset, Native, NodeId, Side, Virtual};
 use crate::offsets::delete_records::{TO_HIGH_WATERMARK, deletions};
+use crate::routing::PartitionState;
 use crate::store::identity::is_marker_topic;
 
 /// How long the release of a held partition is waited for.
@@ -108,6 +109,7 @@ impl DeleteRecords {
                 }
                 part.progress = match part.is_held(cx) {
                     true => Progress::Failed(code::REQUEST_TIMED_OUT),
+                    false if part.is_beyond_seam(cx) => Progress::Failed(code::OFFSET_OUT_OF_RANGE),
                     false => Progress::Planned(part.sides(cx)),
                 };
             }
@@ -175,12 +177,18 @@ impl Part {
         cx.partitions.get(&self.topic, self.partition).is_some_and(|s| s.held)
     }
 
+    /// Consumers are held at the seam, so there the log ends.
+    fn is_beyond_seam(&self, cx: &Context<'_>) -> bool {
+        let seam = cx.partitions.get(&self.topic, self.partition).and_then(PartitionState::kept_at);
+        seam.is_some_and(|seam| Virtual(self.offset) > seam)
+    }
+
     /// By the map that holds now. What it says of an offset never changes, so a seal that comes later changes nothing here.
     fn sides(&mut self, cx: &Context<'_>) -> Vec<(Side, NOffset)> {
         let Some(state) = cx.partitions.get(&self.topic, self.partition) else {
             return vec![(Side::Source, Native(self.offset))];
         };
-        let v = Some(Virtual(self.offset)).filter(|v| v.0 >= 0);
+        let v = Some(Virtual(self.offset)).filter(|v| v.0 >= 0).or(state.kept_at());
         let (asked, open) = (deletions(&state.map, v), state.map.open_side());
         // A start that was seen only grows.
         self.starts = state.live.log_starts();

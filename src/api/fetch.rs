@@ -90,6 +90,8 @@ enum Route {
     To(LaneKey, Place),
     /// The end is frozen: the release wakes whoever waits here.
     Frozen,
+    /// Consumers are held at the seam, where this is all that the log has.
+    Kept,
     /// Nobody leads it now.
     Leaderless,
     Error(i16),
@@ -221,8 +223,7 @@ impl Gather {
             let Some(state) = cx.partitions.get(&wanted.key.0, wanted.key.1) else { continue };
             let now = state.map.locate(was.at());
             let same = (now.side, now.native, now.delta) == (was.side, was.native, was.delta);
-            let inside =
-                now.virtual_end.is_none_or(|end| *next <= end) && (!state.held || *next <= state.live.visible());
+            let inside = [now.virtual_end, state.hidden_from()].into_iter().flatten().all(|end| *next <= end);
             if !same || !inside {
                 self.bytes -= answer.records.len();
                 wanted.got = None;
@@ -238,10 +239,14 @@ impl Gather {
         let (topic, index) = &wanted.key;
         let (side, place) = match cx.partitions.get(topic, *index) {
             Some(state) => {
-                if state.held && wanted.v >= state.live.visible() {
+                let place = self.place(state, wanted.v);
+                let beyond = |end: VOffset| wanted.v.max(place.at()) >= end;
+                if state.kept_at().is_some_and(beyond) {
+                    return Route::Kept;
+                }
+                if state.hidden_from().is_some_and(beyond) {
                     return Route::Frozen;
                 }
-                let place = self.place(state, wanted.v);
                 (place.side, place)
             }
             None => {
@@ -362,7 +367,7 @@ impl Gather {
                 return;
             }
         }
-        let frozen = state.filter(|s| s.held).map(|s| s.live.visible().0.saturating_sub(place.delta));
+        let frozen = state.and_then(PartitionState::hidden_from).map(|end| end.0.saturating_sub(place.delta));
         let end = match (place.end, frozen) {
             (Some(end), Some(frozen)) => Some(end.0.min(frozen)),
             (Some(end), None) => Some(end.0),

@@ -1,7 +1,7 @@
 //! ListOffsets (2), v1 to v9: ends and positions by time, in virtual offsets (DESIGN.md section 3). Every side that
 //! holds a part that matters is asked at its leaders, and the answers are combined by the map that holds when the
 //! answer is given: a partition whose map has grown meanwhile is asked for again. The end of a held partition is not
-//! named before the release.
+//! named before the release. While consumers are held at the seam, that is where the log ends.
 //!
 //! Left out: replica ids other than a consumer's. Of tiered storage, -4 (earliest local) is the earliest and -5
 //! (latest tiered) is none, as a broker without tiers has it.
@@ -252,7 +252,7 @@ impl Question {
         let state = self.state(cx);
         let sides: Vec<Side> = match (state, self.wanted()) {
             (None, _) => vec![Side::Source],
-            (Some(state), Some(wanted)) => wanted.sides(&state.map).collect(),
+            (Some(state), Some(wanted)) => wanted.sides_below(&state.map, state.kept_at()).collect(),
             (Some(_), None) => {
                 let none = self.timestamp == LATEST_TIERED;
                 let reply = if none { Reply::NO_SUCH_OFFSET } else { Reply::error(code::UNSUPPORTED_VERSION) };
@@ -312,7 +312,7 @@ fn spliced(cx: &Context<'_>, state: &PartitionState, wanted: Wanted, heard: [Hea
             },
         };
     }
-    let Some(answer) = wanted.combine(&state.map, found) else { return Reply::NO_SUCH_OFFSET };
+    let Some(answer) = wanted.combine_below(&state.map, found, state.kept_at()) else { return Reply::NO_SUCH_OFFSET };
     if wanted == Wanted::Latest {
         // A seal that comes now freezes the end no lower than what this client was told.
         state.live.show(Virtual(answer.offset.0));

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS, Outcome, Refusal, StepBody, SwitchBody,
-    TranslateQuery, WaiveBody, What,
+    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_CONSUMERS, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS, Outcome, Refusal,
+    StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
 };
 use super::{render, translate};
 use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
@@ -83,8 +83,8 @@ pub async fn waive(client: &Client, args: &WaiveArgs) -> Result<(), Failed> {
 }
 
 pub async fn switch(client: &Client, args: &SwitchArgs) -> Result<(), Failed> {
-    let body =
-        SwitchBody { what: args.what, to: args.to.into(), force: args.force, expect_step: None, dry_run: args.dry_run };
+    let SwitchArgs { what, to, force, hold_consumers, dry_run, .. } = *args;
+    let body = SwitchBody { what, to: to.into(), force, hold_consumers, expect_step: None, dry_run };
     let outcome = with_spinner(args.what.step(), client.switch(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
@@ -99,13 +99,13 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
     let mut last = None;
     loop {
         let now = client.migration(&args.migration).await?;
-        if last.as_ref() == Some(&now.step) {
+        if last.as_ref() == Some(&(now.step.clone(), now.next.clone())) {
             return Err(Failed(format!("{}: still at step `{}` after it was run", now.name, now.step)));
         }
         let Some(next) = now.next.as_deref() else {
             return out(&format!("{}: at step `{}`, nothing is left to do\n", now.name, now.step));
         };
-        if !matches!(next, NEXT_PREPARE | NEXT_SWITCH_PRODUCERS | NEXT_SWITCH_GROUPS) {
+        if next != NEXT_PREPARE && moves(next).is_none() {
             let text = format!("{}: at step `{}`; next is `{next}`, which is not built yet\n", now.name, now.step);
             return out(&text);
         }
@@ -116,7 +116,7 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
         }
         let outcome = step(client, &now, next).await?;
         out(&render::outcome(&outcome))?;
-        last = Some(now.step);
+        last = Some((now.step, now.next));
     }
 }
 
@@ -126,30 +126,42 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
         Some(NEXT_PREPARE) => {
             client.prepare(name, &StepBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
         }
-        Some(NEXT_SWITCH_PRODUCERS) => client.switch(name, &to_target(&now, What::Producers, true)).await?,
-        Some(NEXT_SWITCH_GROUPS) => client.switch(name, &to_target(&now, What::Groups, true)).await?,
-        next => {
-            let next = next.unwrap_or("nothing");
-            return out(&format!("{name}: at step `{}`; next is {next}: nothing to run\n", now.step));
-        }
+        next => match next.and_then(moves) {
+            Some(what) => client.switch(name, &to_target(&now, what, true)).await?,
+            None => {
+                let next = next.unwrap_or("nothing");
+                return out(&format!("{name}: at step `{}`; next is {next}: nothing to run\n", now.step));
+            }
+        },
     };
     out(&render::outcome(&outcome))
 }
 
 async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outcome, Failed> {
     let name = &now.name;
-    let outcome = if next == NEXT_PREPARE {
-        let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
-        with_spinner("preparing", client.prepare(name, &body)).await?
-    } else {
-        let what = if next == NEXT_SWITCH_GROUPS { What::Groups } else { What::Producers };
-        with_spinner(next, client.switch(name, &to_target(now, what, false))).await?
+    let outcome = match moves(next) {
+        Some(what) => with_spinner(next, client.switch(name, &to_target(now, what, false))).await?,
+        None => {
+            let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
+            with_spinner("preparing", client.prepare(name, &body)).await?
+        }
     };
     Ok(outcome)
 }
 
+/// What this step switches, if it is a switch.
+fn moves(next: &str) -> Option<What> {
+    match next {
+        NEXT_SWITCH_PRODUCERS => Some(What::Producers),
+        NEXT_SWITCH_CONSUMERS => Some(What::Consumers),
+        NEXT_SWITCH_GROUPS => Some(What::Groups),
+        _ => None,
+    }
+}
+
 fn to_target(now: &MigrationStatus, what: What, dry_run: bool) -> SwitchBody {
-    SwitchBody { what, to: Side::Target, force: false, expect_step: Some(now.step.clone()), dry_run }
+    let expect_step = Some(now.step.clone());
+    SwitchBody { what, to: Side::Target, force: false, hold_consumers: false, expect_step, dry_run }
 }
 
 fn guard(now: &MigrationStatus, next: &str) -> Result<(), Failed> {

@@ -10,6 +10,7 @@ use crate::store::event::WaiverKind;
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
 pub const NEXT_PREPARE: &str = "prepare";
 pub const NEXT_SWITCH_PRODUCERS: &str = "switch producers";
+pub const NEXT_SWITCH_CONSUMERS: &str = "switch consumers";
 pub const NEXT_SWITCH_GROUPS: &str = "switch groups";
 
 /// One mutating call.
@@ -30,6 +31,11 @@ pub enum Action {
         to: Side,
         /// Go on over what an operator may overrule.
         force: bool,
+        /// Readers stay at the seam until consumers are switched.
+        hold_consumers: bool,
+    },
+    SwitchConsumers {
+        to: Side,
     },
     SwitchGroups {
         to: Side,
@@ -64,6 +70,7 @@ impl Action {
         match self {
             Action::Prepare => NEXT_PREPARE,
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
+            Action::SwitchConsumers { .. } => NEXT_SWITCH_CONSUMERS,
             Action::SwitchGroups { .. } => NEXT_SWITCH_GROUPS,
             Action::Abort => "abort",
             Action::Waive { .. } => "waive",
@@ -89,6 +96,9 @@ pub struct SwitchBody {
     pub to: Side,
     #[serde(default)]
     pub force: bool,
+    /// Of producers: readers stay at the seam until consumers are switched.
+    #[serde(default)]
+    pub hold_consumers: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_step: Option<String>,
     #[serde(default)]
@@ -113,11 +123,12 @@ pub struct WaiveBody {
     pub dry_run: bool,
 }
 
-/// What a switch moves. Consumers are not built yet.
+/// What a switch moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     Producers,
+    Consumers,
     Groups,
 }
 
@@ -126,6 +137,7 @@ impl What {
     pub fn step(self) -> &'static str {
         match self {
             What::Producers => NEXT_SWITCH_PRODUCERS,
+            What::Consumers => NEXT_SWITCH_CONSUMERS,
             What::Groups => NEXT_SWITCH_GROUPS,
         }
     }
@@ -234,6 +246,9 @@ pub struct MigrationStatus {
     pub sealed_at: Option<String>,
     /// How long that seal held produce.
     pub hold_ms: Option<u64>,
+    /// RFC 3339: since when its consumers are held at the seam, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers_held_since: Option<String>,
     /// Records, since the last seal.
     pub stragglers: u64,
     /// Topics that match, and that `prepare` has not taken in: they stay on the source.

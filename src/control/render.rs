@@ -40,6 +40,14 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
         }
     }
     for m in &shown {
+        if let Some(since) = &m.consumers_held_since {
+            let name = &m.name;
+            text.push_str(&format!(
+                "{name}: consumers are held at the seam since {since}: `kafka-cutover switch {name} consumers` lets them go on\n"
+            ));
+        }
+    }
+    for m in &shown {
         let waiting = m.groups.iter().filter(|g| g.behind != Some(0) && g.waived.is_none()).count();
         if waiting > 0 {
             let groups = m.groups.len();

@@ -209,14 +209,18 @@ async fn switch(
     UrlPath(migration): UrlPath<String>,
     body: Body,
 ) -> Response {
-    let command = read_body::<SwitchBody>(body).map(|body| Command {
-        migration,
-        action: match body.what {
-            What::Producers => Action::SwitchProducers { to: body.to, force: body.force },
-            What::Groups => Action::SwitchGroups { to: body.to, force: body.force },
-        },
-        expect_step: body.expect_step,
-        dry_run: body.dry_run,
+    let command = read_body::<SwitchBody>(body).and_then(|body| {
+        let SwitchBody { what, to, force, hold_consumers, expect_step, dry_run } = body;
+        let action = match what {
+            What::Producers => Action::SwitchProducers { to, force, hold_consumers },
+            _ if hold_consumers => {
+                let message = format!("consumers are held with `switch producers`, not with `{}`", what.step());
+                return Err(Refusal::new("bad_request", message, "leave hold_consumers (--hold-consumers) out"));
+            }
+            What::Consumers => Action::SwitchConsumers { to },
+            What::Groups => Action::SwitchGroups { to, force },
+        };
+        Ok(Command { migration, action, expect_step, dry_run })
     });
     run(&shared, peer, command).await
 }

@@ -44,8 +44,14 @@ impl Operator {
     }
 
     pub fn switch_producers(&self, migration: &str) -> Result<Outcome> {
-        let body =
-            SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: None, dry_run: false };
+        let body = SwitchBody {
+            what: What::Producers,
+            to: Side::Target,
+            force: false,
+            hold_consumers: false,
+            expect_step: None,
+            dry_run: false,
+        };
         let switched = self.runtime.block_on(self.client.switch(migration, &body));
         switched.with_context(|| format!("switching the producers of {migration}"))
     }

@@ -1,6 +1,7 @@
 //! 7. The operator's unit: what a migration may do next, and doing it.
 
 pub mod abort;
+pub mod hold;
 pub mod identity;
 pub mod marker;
 pub mod moving;

@@ -11,15 +11,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::waive::{self, Asked};
-use super::{abort, marker, moving, scheme, topics};
+use super::{abort, hold, marker, moving, scheme, topics};
 use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
 use crate::ids::{Side, TopicName, TopicPartition};
 use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
-use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
+use crate::routing::{Shared, track};
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
 use crate::store::identity::marker_topic;
@@ -77,7 +77,10 @@ impl Control {
         command.check_step(&self.step(migration))?;
         match &command.action {
             Action::Prepare => self.prepare(migration, command.dry_run).await,
-            Action::SwitchProducers { to, force } => self.switch(migration, *to, *force, command.dry_run).await,
+            Action::SwitchProducers { to, force, hold_consumers } => {
+                self.switch(migration, *to, *force, *hold_consumers, command.dry_run).await
+            }
+            Action::SwitchConsumers { to } => self.switch_consumers(migration, *to, command.dry_run).await,
             Action::SwitchGroups { to, force } => self.switch_groups(migration, *to, *force, command.dry_run).await,
             Action::Abort => self.abort(migration, command.dry_run).await,
             Action::Waive { kind, name, why } => {
@@ -245,6 +248,7 @@ impl Control {
         migration: &Migration,
         to: Side,
         force: bool,
+        hold_consumers: bool,
         dry_run: bool,
     ) -> Result<Outcome, Refusal> {
         let state = self.store.state();
@@ -271,7 +275,8 @@ impl Control {
             .flat_map(|t| t.partitions.iter().map(|p| TopicPartition::new(t.name.clone(), p.partition)))
             .collect();
         if scheme::has_reached(migration.scheme, &step, scheme::PRODUCERS_SWITCHED) {
-            let done = vec![format!("producers of {} are on the target already", migration.name)];
+            let mut done = vec![format!("producers of {} are on the target already", migration.name)];
+            done.extend(hold::again(&migration.name, known, hold_consumers)?);
             return Ok(Outcome {
                 migration: migration.name.clone(),
                 step,
@@ -288,7 +293,8 @@ impl Control {
         self.preflight(migration, Some(&pinned)).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
         if dry_run {
-            let done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];
+            let mut done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];
+            done.extend(hold_consumers.then(|| hold::stay(&migration.name, true)));
             return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() });
         }
         tracing::info!(migration = %migration.name, %to, partitions = partitions.len(), "the seal begins");
@@ -301,13 +307,15 @@ impl Control {
             migration: migration.name.clone(),
             partitions,
             to,
+            hold_consumers,
         };
         match crate::seal::run(act).await {
             Ok(sealed) => {
                 tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
                 self.tell(migration, scheme::PRODUCERS_SWITCHED);
-                let done =
+                let mut done =
                     vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];
+                done.extend(hold_consumers.then(|| hold::stay(&migration.name, false)));
                 let step = scheme::PRODUCERS_SWITCHED.to_owned();
                 let hold_ms = Some(sealed.hold_ms);
                 Ok(Outcome { migration: migration.name.clone(), step, done, hold_ms, ..Outcome::default() })
@@ -319,6 +327,25 @@ impl Control {
                 Err(Refusal::new("failed", error.to_string(), "start the proxy again: the journal decides"))
             }
         }
+    }
+
+    async fn switch_consumers(&self, migration: &Migration, to: Side, dry_run: bool) -> Result<Outcome, Refusal> {
+        let (state, now_ms) = (self.store.state(), crate::clock::now_ms());
+        let (event, done) = hold::release(&state, &migration.name, to, dry_run, now_ms)?;
+        if let (Some(event), false) = (event, dry_run) {
+            self.append(vec![event]).await?;
+            let partitions = self.shared.partitions.load();
+            self.shared.publish_partitions(track::decided(&self.store.state(), &migration.name, &partitions));
+            tracing::info!(migration = %migration.name, "consumers go on over the seam");
+            // Nobody may be listening.
+            drop(self.events.send(Told {
+                kind: "consumers_released".to_owned(),
+                migration: Some(migration.name.clone()),
+                details: Map::new(),
+            }));
+        }
+        let (migration, step) = (migration.name.clone(), self.step(migration));
+        Ok(Outcome { migration, step, done: vec![done], dry_run, ..Outcome::default() })
     }
 
     async fn switch_groups(

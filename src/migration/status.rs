@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::scheme;
 use crate::config::{Config, Migration};
 use crate::control::protocol::{
-    ClusterStatus, Clusters, GroupStatus, Guard, MigrationStatus, PartitionBehind, ProxyStatus, Status, Waived,
+    ClusterStatus, Clusters, GroupStatus, Guard, MigrationStatus, NEXT_SWITCH_CONSUMERS, PartitionBehind, ProxyStatus,
+    Status, Waived,
 };
 use crate::groups::drained::{Drain, GroupDrain, Standing};
 use crate::ids::Side;
@@ -76,7 +77,11 @@ pub fn open_sides(shared: &Shared) -> [bool; 2] {
 
 fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<&Arc<Shared>>) -> MigrationStatus {
     let step = state.map_or(scheme::CONFIGURED, |s| s.step.as_str());
-    let next = scheme::next(config.scheme, step);
+    let held_since = state.and_then(|s| s.consumers_held_at_ms);
+    let next = match held_since {
+        Some(_) => Some(NEXT_SWITCH_CONSUMERS),
+        None => scheme::next(config.scheme, step),
+    };
     let mut topics: Vec<(String, usize)> = match (state, shared) {
         (Some(state), _) => state.topics.iter().map(|t| (t.name.to_string(), t.partitions.len())).collect(),
         (None, Some(shared)) => matching(config, shared),
@@ -103,6 +108,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         topics: topics.into_iter().map(|(name, _)| name).collect(),
         sealed_at: state.and_then(|s| s.sealed_at_ms).map(rfc3339),
         hold_ms: state.and_then(|s| s.hold_ms),
+        consumers_held_since: held_since.map(rfc3339),
         stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
         truncated: shared.map_or_else(Vec::new, |s| s.truncations.of(&config.name)),
         unprepared,
@@ -168,7 +174,8 @@ fn matching(config: &Migration, shared: &Shared) -> Vec<(String, usize)> {
 fn guard(next: Option<&str>, shared: Option<&Arc<Shared>>) -> Guard {
     let refused = |reason: &str| Guard { ok: false, reason: Some(reason.to_owned()) };
     let Some(shared) = shared else { return refused("the proxy is starting: the clusters have not been asked yet") };
-    if next.is_none() {
+    // Readers are let go on whoever can be reached.
+    if matches!(next, None | Some(NEXT_SWITCH_CONSUMERS)) {
         return Guard { ok: true, reason: None };
     }
     let topology = shared.topology.load();

@@ -2,8 +2,8 @@
 //! the broker's answer to the same request; waiting while an end is frozen is the caller's.
 
 use super::ends::PerSide;
-use super::map::SpliceMap;
-use crate::ids::{EARLIEST, LATEST, MAX_TIMESTAMP, NOffset, Side, VOffset};
+use super::map::{Piece, SpliceMap};
+use crate::ids::{EARLIEST, LATEST, MAX_TIMESTAMP, NOffset, Side, VOffset, Virtual};
 
 /// What a ListOffsets timestamp asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,10 +29,20 @@ impl Wanted {
 
     /// The sides to ask with the same timestamp: those that hold a part that matters.
     pub fn sides(self, map: &SpliceMap) -> impl Iterator<Item = Side> {
-        let holds = |side| map.pieces().any(|p| p.side == side && !p.is_empty());
+        self.sides_below(map, None)
+    }
+
+    /// The same of a log that ends at `end`, a seam.
+    pub fn sides_below(self, map: &SpliceMap, end: Option<VOffset>) -> impl Iterator<Item = Side> {
+        let holds = |side, end: Option<VOffset>| {
+            let inside = |p: &Piece| p.side == side && end.is_none_or(|end| p.virtual_start < end);
+            map.pieces().any(|p| inside(&p) && !p.is_empty())
+        };
         let asked = Side::BOTH.map(|side| match self {
-            Wanted::Latest => side == map.open_side(),
-            _ => holds(side),
+            Wanted::Latest => end.is_none() && side == map.open_side(),
+            // If nothing is left below it, where the log goes on says where it begins.
+            Wanted::Earliest => holds(side, None),
+            _ => holds(side, end),
         });
         Side::BOTH.into_iter().filter(move |side| asked[side.index()])
     }
@@ -40,12 +50,20 @@ impl Wanted {
     /// The virtual answer. An asked side that found nothing (offset -1) is `None`. An error of an asked side is the caller's to
     /// answer: half of the answers prove nothing.
     pub fn combine(self, map: &SpliceMap, found: [Option<Found>; 2]) -> Option<Answer> {
+        self.combine_below(map, found, None)
+    }
+
+    /// The same of a log that ends at `end`, a seam. (Of a side that goes on behind it only the newest record is known to
+    /// `MaxTimestamp`, and that one is not in the log.)
+    pub fn combine_below(self, map: &SpliceMap, found: [Option<Found>; 2], end: Option<VOffset>) -> Option<Answer> {
         let ends: PerSide = found.map(|f| f.map(|f| f.offset));
-        let plain = |offset| Some(Answer { offset, timestamp: crate::ids::NONE });
+        let last = end.unwrap_or(Virtual(i64::MAX));
+        let plain = |offset: VOffset| Some(Answer { offset: offset.min(last), timestamp: crate::ids::NONE });
         // (offset, timestamp) of each side's hit in virtual terms
         let hits = Side::BOTH.into_iter().filter_map(|side| {
             let hit = found[side.index()]?;
-            Some(Answer { offset: next_mapped(map, side, hit.offset)?, timestamp: hit.timestamp })
+            let offset = next_mapped(map, side, hit.offset).filter(|offset| *offset < last)?;
+            Some(Answer { offset, timestamp: hit.timestamp })
         });
         match self {
             Wanted::Earliest => plain(map.virtual_log_start(ends)),

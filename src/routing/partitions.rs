@@ -20,7 +20,23 @@ pub struct PartitionState {
     pub map: SpliceMap,
     /// Produce waits, and the visible end stays where it is (DESIGN.md section 4, step 1).
     pub held: bool,
+    /// Readers stay at the seam until consumers are switched (DESIGN.md section 5), if the open segment is the target's.
+    pub consumers_held: bool,
     pub live: Arc<Live>,
+}
+
+impl PartitionState {
+    /// The seam at which readers are held.
+    pub fn kept_at(&self) -> Option<VOffset> {
+        let is_sealed = self.map.seals() > 0 && self.map.open_side() == Side::Target;
+        (self.consumers_held && is_sealed).then(|| self.map.tail_start())
+    }
+
+    /// Nothing from here on may be shown to a reader now: the end is frozen, or readers are held at the seam.
+    pub fn hidden_from(&self) -> Option<VOffset> {
+        let frozen = self.held.then(|| self.live.visible());
+        [frozen, self.kept_at()].into_iter().flatten().min()
+    }
 }
 
 /// What all snapshots of one partition share: counters and what was seen.

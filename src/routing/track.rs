@@ -44,13 +44,27 @@ pub fn track(
         for index in states.len()..count {
             let partition = TopicPartition { topic: name.clone(), partition: i32::try_from(index).unwrap_or(i32::MAX) };
             let history = journal.partition(&partition);
-            states.push(first_state(config.default_side, history.map(Arc::as_ref), unsettled_until_ms));
+            let mut state = first_state(config.default_side, history.map(Arc::as_ref), unsettled_until_ms);
+            state.consumers_held = journal.holds_consumers(&partition);
+            states.push(state);
         }
         let base = next.get_or_insert_with(|| now.clone());
         base.topics.insert(name.clone(), Arc::new(states));
         if !view.id.is_nil() {
             base.ids.insert(name.clone(), view.id);
         }
+    }
+    next
+}
+
+/// The snapshot with what is decided of a migration's readers: whether they are held.
+pub fn decided(journal: &State, migration: &str, now: &Partitions) -> Partitions {
+    let mut next = now.clone();
+    for topic in journal.migrations.get(migration).iter().flat_map(|m| &m.topics) {
+        next.alter(&topic.name, |index, state| {
+            let partition = TopicPartition::new(topic.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
+            state.consumers_held = journal.holds_consumers(&partition);
+        });
     }
     next
 }
@@ -77,7 +91,7 @@ fn first_state(default_side: Side, history: Option<&PartitionHistory>, unsettled
         live.show(map.tail_start());
         live.gate().restore(map.seals(), table(history));
     }
-    PartitionState { map, held: false, live }
+    PartitionState { map, held: false, consumers_held: false, live }
 }
 
 /// What the journal knows of producers, for the gate.

@@ -91,14 +91,15 @@ fn set_held(shared: &Shared, partitions: &[TopicPartition], held: bool) {
     alter(shared, partitions, |_, state| state.held = held);
 }
 
-/// Release: the new maps, and the hold ends with the same snapshot.
-pub fn release(shared: &Shared, maps: &[(TopicPartition, SpliceMap)]) {
+/// Release: the new maps, and the hold ends with the same snapshot. `consumers_held`: readers stay at the seam.
+pub fn release(shared: &Shared, maps: &[(TopicPartition, SpliceMap)], consumers_held: bool) {
     let partitions: Vec<TopicPartition> = maps.iter().map(|(tp, _)| tp.clone()).collect();
     alter(shared, &partitions, |i, state| {
         if let Some((_, map)) = maps.get(i) {
             state.map = map.clone();
         }
         state.held = false;
+        state.consumers_held = consumers_held;
     });
 }
 

@@ -48,6 +48,8 @@ pub struct Act<'a> {
     pub migration: String,
     pub partitions: Vec<TopicPartition>,
     pub to: Side,
+    /// Readers stay at the seam from its release on.
+    pub hold_consumers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     // Fresh leaders on both sides, so that the hold does not have to look for them.
     let (old, new) = join(look(&act, act.to.other()), look(&act, act.to)).await;
     let sides = Sides { old: old?, new: new? };
-    let Act { shared, store, workers, deadlines, migration, partitions, to, .. } = act;
+    let Act { shared, store, workers, deadlines, migration, partitions, to, hold_consumers, .. } = act;
     let budget = shared.config.seal.hold_budget;
     let work = Work {
         shared,
@@ -92,6 +94,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
         partitions: &partitions,
         lives: &lives,
         to,
+        hold_consumers,
         waits_for: RefCell::default(),
         unmarked: Cell::new(false),
     };
@@ -115,7 +118,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
                 }
             }
             crate::crash_point!("seal.published");
-            hold::release(shared, &maps);
+            hold::release(shared, &maps, hold_consumers);
             crate::crash_point!("seal.released");
             shared.metrics.holds.of(HoldOutcome::Sealed).increment(1);
             shared.metrics.seal_duration.record(started.elapsed().as_secs_f64());
@@ -183,6 +186,7 @@ struct Work<'a> {
     partitions: &'a [TopicPartition],
     lives: &'a [(TopicPartition, Arc<Live>)],
     to: Side,
+    hold_consumers: bool,
     /// For the refusal, if the hold gets too long.
     waits_for: RefCell<String>,
     /// A marker may have been written for a seal that is undone.
@@ -366,14 +370,12 @@ impl Work<'_> {
             return Err(Failed::Refused(refusal));
         }
         crate::crash_point!("seal.before-commit");
-        let commit = Event::SealCommit {
-            migration: self.migration.to_owned(),
-            number,
-            at_ms: clock::now_ms(),
-            hold_ms: hold.held_ms(),
-        };
-        self.append(vec![commit, Event::Step { migration: self.migration.to_owned(), step: self.step().to_owned() }])
-            .await?;
+        let (migration, at_ms) = (self.migration.to_owned(), clock::now_ms());
+        let commit = Event::SealCommit { migration: migration.clone(), number, at_ms, hold_ms: hold.held_ms() };
+        let step = Event::Step { migration: migration.clone(), step: self.step().to_owned() };
+        // All or nothing, so that no reader is let over the seam before it is known that they stay.
+        let held = self.hold_consumers.then_some(Event::ConsumersHeld { migration, at_ms });
+        self.append([commit, step].into_iter().chain(held).collect()).await?;
         Ok(self.partitions.iter().cloned().zip(maps).collect())
     }
 

@@ -53,6 +53,10 @@ pub enum Event {
     },
     /// The operator's word that something which would stop a step is accepted. Of two about the same the later counts.
     Waived { migration: String, kind: WaiverKind, name: String, why: String, at_ms: i64 },
+    /// The migration's readers stay at the seams on the target until they are let go on. Journalled with a seal's commit.
+    ConsumersHeld { migration: String, at_ms: i64 },
+    /// Readers that were held go on.
+    ConsumersReleased { migration: String, at_ms: i64 },
 }
 
 fn is_false(value: &bool) -> bool {

@@ -63,6 +63,9 @@ pub struct MigrationState {
     /// Left out while there is none: a version that knows no waivers reads what this one writes until one is made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waived: Vec<Waiver>,
+    /// Since when its readers are held at the seam, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumers_held_at_ms: Option<i64>,
 }
 
 /// The operator's word, with its reason.
@@ -205,11 +208,28 @@ impl State {
                 waived.push(waiver);
                 Ok(())
             }
+            Event::ConsumersHeld { migration, at_ms } => {
+                self.migration(migration)?.consumers_held_at_ms = Some(*at_ms);
+                Ok(())
+            }
+            Event::ConsumersReleased { migration, .. } => {
+                self.migration(migration)?.consumers_held_at_ms = None;
+                Ok(())
+            }
         }
     }
 
     pub fn partition(&self, partition: &TopicPartition) -> Option<&Arc<PartitionHistory>> {
         self.partitions.get(partition)
+    }
+
+    /// Whether a migration holds the readers of this partition.
+    pub fn holds_consumers(&self, partition: &TopicPartition) -> bool {
+        let has = |m: &MigrationState| {
+            let named = m.topics.iter().filter(|t| t.name == partition.topic);
+            named.flat_map(|t| &t.partitions).any(|p| p.partition == partition.partition)
+        };
+        self.migrations.values().any(|m| m.consumers_held_at_ms.is_some() && has(m))
     }
 
     fn migration(&mut self, name: &str) -> Result<&mut MigrationState, FoldError> {
@@ -245,6 +265,7 @@ impl State {
             sealed_at_ms: None,
             hold_ms: None,
             waived: Vec::new(),
+            consumers_held_at_ms: None,
         };
         let migration = self.migrations.entry(name.to_owned()).or_insert_with(fresh);
         for topic in topics {

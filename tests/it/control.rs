@@ -83,6 +83,7 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
                 dry_run: command.dry_run,
                 ..Outcome::default()
             }),
+            Action::SwitchConsumers { .. } => Err(Refusal::new("not_prepared", "it is not prepared", "prepare it")),
             Action::SwitchGroups { .. } => Err(Refusal::new("groups_left", "1 of 2 groups did not move", "again")),
             Action::SwitchProducers { .. } => Ok(Outcome {
                 migration: command.migration.clone(),
@@ -178,15 +179,36 @@ async fn a_switch_is_done_and_says_who_asked() {
     });
     assert_eq!(body, expected);
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(fake.path()).unwrap());
-    let action = Action::SwitchProducers { to: Side::Target, force: false };
+    let action = Action::SwitchProducers { to: Side::Target, force: false, hold_consumers: false };
     assert_eq!(fake.asked.recv().await.unwrap(), Ask2 { action, dry_run: false, uid: Some(uid) });
 
-    let body = SwitchBody { what: What::Producers, to: Side::Source, force: true, expect_step: None, dry_run: true };
+    let body = SwitchBody {
+        what: What::Producers,
+        to: Side::Source,
+        force: true,
+        hold_consumers: true,
+        expect_step: None,
+        dry_run: true,
+    };
     let outcome = fake.client().switch("orders", &body).await.unwrap();
     assert!(outcome.dry_run);
     assert_eq!(outcome.details["seal"], 1);
-    let action = Action::SwitchProducers { to: Side::Source, force: true };
+    let action = Action::SwitchProducers { to: Side::Source, force: true, hold_consumers: true };
     assert_eq!(fake.asked.recv().await.unwrap(), Ask2 { action, dry_run: true, uid: Some(uid) });
+}
+
+#[tokio::test]
+async fn consumers_are_held_and_switched_the_same_way() {
+    let mut fake = Fake::start();
+    let held = r#"{"what":"producers","hold_consumers":true}"#;
+    assert_eq!(fake.http("POST", "/v1/migrations/orders/switch", held).await.0, 200);
+    let action = Action::SwitchProducers { to: Side::Target, force: false, hold_consumers: true };
+    assert_eq!(fake.asked.recv().await.unwrap().action, action);
+    let (code, _, err) = command_line(&fake.path(), &["switch", "orders", "producers", "--hold-consumers"]).await;
+    assert_eq!((code, err.as_str(), fake.asked.recv().await.unwrap().action), (Some(0), "", action));
+    let (code, _, err) = command_line(&fake.path(), &["switch", "orders", "consumers"]).await;
+    assert_eq!((code, err.as_str()), (Some(1), "kafka-cutover: it is not prepared; prepare it\n"));
+    assert_eq!(fake.asked.recv().await.unwrap().action, Action::SwitchConsumers { to: Side::Target });
 }
 
 #[tokio::test]
@@ -347,7 +369,8 @@ async fn what_is_not_there_is_said_in_json() {
         ("GET", "/v1/migrations/orders/switch", "", 405, "method_not_allowed"),
         ("POST", "/v1/migrations/orders/switch", "{", 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", "", 400, "bad_request"),
-        ("POST", "/v1/migrations/orders/switch", r#"{"what":"consumers"}"#, 400, "bad_request"),
+        ("POST", "/v1/migrations/orders/switch", r#"{"what":"clients"}"#, 400, "bad_request"),
+        ("POST", "/v1/migrations/orders/switch", r#"{"what":"consumers","hold_consumers":true}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", r#"{"what":"producers","too":"source"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/switch", r#"{"what":"producers","to":"both"}"#, 400, "bad_request"),
         ("POST", "/v1/migrations/orders/prepare", r#"{"dry_run":"yes"}"#, 400, "bad_request"),
@@ -500,7 +523,7 @@ async fn the_command_line_exits_as_the_contract_says() {
     let (code, out, _) = command_line(&path, &["switch", "orders", "producers", "--json", "--dry-run"]).await;
     assert_eq!(code, Some(0));
     assert!(serde_json::from_str::<Outcome>(&out).unwrap().dry_run);
-    for usage in [&["switch", "orders", "consumers"] as &[&str], &["rollback", "x"]] {
+    for usage in [&["switch", "orders", "clients"] as &[&str], &["rollback", "x"]] {
         assert_eq!(command_line(&path, usage).await.0, Some(2), "{usage:?}");
     }
     let (code, out, _) = command_line(&path, &["completions", "bash"]).await;
@@ -570,7 +593,10 @@ async fn cutover_runs_step_by_step_and_stops_at_what_is_not_built() {
     assert_eq!(code, Some(0), "{err}");
     assert!(out.ends_with("orders: at step `switched`; next is `complete`, which is not built yet\n"), "{out}");
     assert_eq!(runs.recv().await.unwrap(), Action::Prepare);
-    assert_eq!(runs.recv().await.unwrap(), Action::SwitchProducers { to: Side::Target, force: false });
+    assert_eq!(
+        runs.recv().await.unwrap(),
+        Action::SwitchProducers { to: Side::Target, force: false, hold_consumers: false }
+    );
     assert!(runs.try_recv().is_err());
 }
 

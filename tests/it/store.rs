@@ -243,6 +243,8 @@ fn events_since() {
          r#"{"event":"pinned","migration":"m","scheme":"producers-first","topics":[{"name":"orders","partitions":[{"partition":0,"target_start":0}],"source_id":"00000000-0000-0000-0000-000000000001","target_id":"00000000-0000-0000-0000-000000000002"}]}"#),
         (aborted("m"), r#"{"event":"aborted","migration":"m"}"#),
         (waived("g", "it is history", 5), r#"{"event":"waived","migration":"m","kind":"group","name":"g","why":"it is history","at_ms":5}"#),
+        (Event::ConsumersHeld { migration: "m".into(), at_ms: 5 }, r#"{"event":"consumers_held","migration":"m","at_ms":5}"#),
+        (Event::ConsumersReleased { migration: "m".into(), at_ms: 5 }, r#"{"event":"consumers_released","migration":"m","at_ms":5}"#),
     ];
     for (event, text) in golden {
         assert_eq!(serde_json::to_string(&event).expect("plain data"), text);
@@ -499,6 +501,23 @@ fn pinned(migration: &str, topics: Vec<PreparedTopic>) -> Event {
 
 fn aborted(migration: &str) -> Event {
     Event::Aborted { migration: migration.into() }
+}
+
+#[test]
+fn a_hold_of_consumers_is_for_its_migrations_partitions_and_comes_off_without_a_trace() {
+    let before = fold(&story()[..2]);
+    let mut state = before.clone();
+    assert!(!state.holds_consumers(&key(0)));
+    state.apply(&Event::ConsumersHeld { migration: "m".into(), at_ms: 7 }).expect("prepared");
+    assert_eq!(state.migrations["m"].consumers_held_at_ms, Some(7));
+    assert!(state.holds_consumers(&key(0)) && state.holds_consumers(&key(1)));
+    assert!(!state.holds_consumers(&key(2)) && !state.holds_consumers(&TopicPartition::new("others", 0)));
+    let text = serde_json::to_string(&state).expect("plain data");
+    assert_eq!(serde_json::from_str::<State>(&text).expect("what was written"), state);
+    state.apply(&Event::ConsumersReleased { migration: "m".into(), at_ms: 8 }).expect("prepared");
+    assert_eq!(state, before);
+    let unknown = state.apply(&Event::ConsumersHeld { migration: "n".into(), at_ms: 9 });
+    assert_eq!(unknown, Err(FoldError::UnknownMigration("n".into())));
 }
 
 fn waived(name: &str, why: &str, at_ms: i64) -> Event {

@@ -7,6 +7,7 @@ mod admin;
 mod brokers;
 mod drained;
 mod gate;
+mod hold_consumers;
 mod holding;
 mod hostile;
 mod identity;

@@ -21,7 +21,8 @@ impl Gather {
         let place = self.place(state, wanted.v);
         let is_end = lanes.is_at_end(&wanted.key, place.side, place.native);
         // In a hold everybody is shown the same end.
-        let believed = |end: VOffset| state.held || end > wanted.v || end == wanted.v && is_end;
+        let hidden = state.hidden_from().is_some();
+        let believed = |end: VOffset| hidden || end > wanted.v || end == wanted.v && is_end;
         if believed(high_watermark) {
             answer.high_watermark = high_watermark.0;
             answer.last_stable_offset = if believed(last_stable) { last_stable.0 } else { NONE };
@@ -53,11 +54,11 @@ fn visible_ends(state: &PartitionState, delivered: Option<VOffset>) -> (VOffset,
     let heard = state.map.high_watermark(live.high_watermarks());
     let mut high_watermark = delivered.map_or(heard, |next| heard.max(next));
     let mut last_stable = state.map.last_stable(live.last_stables()).max(Virtual(0)).min(high_watermark);
-    if state.held {
-        let visible = live.visible();
-        high_watermark = high_watermark.min(visible);
-        last_stable = last_stable.min(visible);
-    } else {
+    if let Some(end) = state.hidden_from() {
+        high_watermark = high_watermark.min(end);
+        last_stable = last_stable.min(end);
+    }
+    if !state.held {
         live.show(high_watermark);
     }
     (high_watermark, last_stable)

@@ -78,6 +78,11 @@ impl Gather {
                     }
                 }
                 Route::Frozen => {}
+                Route::Kept => {
+                    if let Some(wanted) = self.wanted.get_mut(i) {
+                        wanted.answered = true;
+                    }
+                }
                 Route::Leaderless => {
                     if let Some(wanted) = self.wanted.get_mut(i) {
                         wanted.not_before = Some(cx.now + ELECTION);

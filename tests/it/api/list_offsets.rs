@@ -202,6 +202,36 @@ fn the_end_of_a_held_partition_waits_for_the_release() {
 }
 
 #[test]
+fn while_consumers_are_held_the_log_ends_at_the_seam() {
+    let world = World::sealed();
+    world.alter(|state| state.consumers_held = true);
+    let mut machine = world.machine(7, about(&[("orders", &[0])], LATEST));
+    assert_eq!(told(machine.ends(Input::Start)), [(0, -1, SEAM)], "nobody is asked");
+    for timestamp in [MAX_TIMESTAMP, 1000] {
+        let mut machine = world.machine(7, about(&[("orders", &[0])], timestamp));
+        let asks = machine.asks();
+        assert_eq!(whom(&asks), [(Side::Source, To::Node(SOURCE + 1))]);
+        assert_eq!(one(&mut machine, vec![said(&asks[0], |_, _| (0, 1000, 4))]), (0, 1000, 4));
+    }
+    // Retention is past the seam on both sides.
+    let mut machine = world.machine(7, about(&[("orders", &[0])], EARLIEST));
+    let asks = machine.asks();
+    let answers = vec![said(&asks[0], offset(SEAM)), said(&asks[1], offset(TARGET_START + 9))];
+    assert_eq!(one(&mut machine, answers), (0, -1, SEAM));
+    // One that was asked before they go on is an answer of then.
+    let mut machine = world.machine(7, about(&[("orders", &[0])], 1000));
+    let asks = machine.asks();
+    world.alter(|state| state.consumers_held = false);
+    assert_eq!(one(&mut machine, vec![said(&asks[0], |_, _| (0, -1, -1))]), (0, -1, -1));
+    // Only where the log goes on on the target.
+    let world = World::new();
+    world.alter(|state| state.consumers_held = true);
+    let mut machine = world.machine(7, about(&[("orders", &[0])], LATEST));
+    let asks = machine.asks();
+    assert_eq!(one(&mut machine, vec![said(&asks[0], offset(42))]), (0, -1, 42));
+}
+
+#[test]
 fn an_end_that_is_held_too_long_is_not_available() {
     let mut world = World::new();
     world.hold(true);

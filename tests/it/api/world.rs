@@ -67,7 +67,12 @@ impl World {
         }));
         let (deadlines, (shadows, told)) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
         let shared = Shared::new(config, cluster, topology, deadlines, shadows, metrics);
-        let state = || PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
+        let state = || PartitionState {
+            map: SpliceMap::whole(Side::Source),
+            held: false,
+            consumers_held: false,
+            live: Arc::default(),
+        };
         let orders = Arc::new((0..3).map(|_| state()).collect::<Vec<_>>());
         shared.publish_partitions(Partitions {
             topics: HashMap::from([("orders".into(), orders)]),
@@ -106,7 +111,12 @@ impl World {
     /// A topic that matches the migration and came after its `prepare`.
     pub fn add_unprepared(&self, name: &str) {
         let mut next = Partitions::clone(&self.shared.partitions.load());
-        let state = PartitionState { map: SpliceMap::whole(Side::Source), held: false, live: Arc::default() };
+        let state = PartitionState {
+            map: SpliceMap::whole(Side::Source),
+            held: false,
+            consumers_held: false,
+            live: Arc::default(),
+        };
         next.topics.insert(name.into(), Arc::new(vec![state]));
         self.shared.publish_partitions(next);
     }

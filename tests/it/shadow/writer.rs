@@ -52,7 +52,7 @@ impl Rig {
     }
 
     fn publish(&self, map: SpliceMap, held: bool) {
-        let state = || PartitionState { map: map.clone(), held, live: Arc::default() };
+        let state = || PartitionState { map: map.clone(), held, consumers_held: false, live: Arc::default() };
         let topics = HashMap::from([("orders".into(), Arc::new(vec![state(), state()]))]);
         self.shared.publish_partitions(Partitions { topics, ..Partitions::default() });
     }

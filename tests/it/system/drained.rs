@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use kafka_cutover::control::protocol::{GroupStatus, MigrationStatus, WaiveBody};
+use kafka_cutover::control::protocol::{GroupStatus, MigrationStatus, SwitchBody, WaiveBody, What};
 use kafka_cutover::embedded::batch::marker;
 use kafka_cutover::ids::Side;
 use kafka_cutover::store::event::WaiverKind;
@@ -93,6 +93,21 @@ async fn a_group_reads_on_until_it_is_drained() {
     append(&mut raw, 0, 2_000, 5).await;
     commit(&world, "g", &[(0, 6), (1, 0)]).await;
     until_behind(&world, "g", Some(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_held_at_the_seam_is_drained() {
+    let world = filled(1, 5).await;
+    commit(&world, "g", &[(0, 3)]).await;
+    world.prepare().await;
+    let (what, to) = (What::Producers, Side::Target);
+    let body = SwitchBody { what, to, force: false, hold_consumers: true, expect_step: None, dry_run: false };
+    soon("switch", world.control().switch(MIGRATION, &body)).await.expect("switched");
+    append(&mut world.client().await, 0, 2_000, 5).await;
+    until_behind(&world, "g", Some(2)).await;
+    commit(&world, "g", &[(0, 5)]).await;
+    until_behind(&world, "g", Some(0)).await;
+    assert!(status(&world).await.consumers_held_since.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

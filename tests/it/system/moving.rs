@@ -33,7 +33,14 @@ const PARTITIONS: i32 = 6;
 const PART: usize = 600;
 
 async fn switch(control: Client) -> Result<Outcome, ClientError> {
-    let body = SwitchBody { what: What::Groups, to: Side::Target, force: false, expect_step: None, dry_run: false };
+    let body = SwitchBody {
+        what: What::Groups,
+        to: Side::Target,
+        force: false,
+        hold_consumers: false,
+        expect_step: None,
+        dry_run: false,
+    };
     control.switch(MIGRATION, &body).await
 }
 

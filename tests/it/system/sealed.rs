@@ -76,7 +76,14 @@ async fn a_sealed_side_that_lost_records_is_named_also_when_it_has_grown_back() 
 }
 
 async fn dry_run(world: &World) -> Result<Outcome, ClientError> {
-    let body = SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: None, dry_run: true };
+    let body = SwitchBody {
+        what: What::Producers,
+        to: Side::Target,
+        force: false,
+        hold_consumers: false,
+        expect_step: None,
+        dry_run: true,
+    };
     soon("a dry run", world.control().switch(MIGRATION, &body)).await
 }
 

@@ -257,7 +257,14 @@ async fn positions_count_with_their_transaction_and_so_do_their_shadows() {
 }
 
 fn dry_run() -> SwitchBody {
-    SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: None, dry_run: true }
+    SwitchBody {
+        what: What::Producers,
+        to: Side::Target,
+        force: false,
+        hold_consumers: false,
+        expect_step: None,
+        dry_run: true,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -246,7 +246,14 @@ impl World {
 }
 
 async fn switch(control: Client) -> Result<Outcome, ClientError> {
-    let body = SwitchBody { what: What::Producers, to: Side::Target, force: false, expect_step: None, dry_run: false };
+    let body = SwitchBody {
+        what: What::Producers,
+        to: Side::Target,
+        force: false,
+        hold_consumers: false,
+        expect_step: None,
+        dry_run: false,
+    };
     control.switch(MIGRATION, &body).await
 }
 
