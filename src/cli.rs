@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use crate::config::Address;
 use crate::control::protocol::{Terms, What};
-use crate::ids::Side;
+use crate::ids::{Side, TopicPartition};
 use crate::offsets::NoPlace;
 use crate::store::event::WaiverKind;
 
@@ -54,6 +54,8 @@ pub enum Command {
     Abort(AbortArgs),
     /// Accept, on record, that a group has not read all that lies before the switch
     Waive(WaiveArgs),
+    /// Move readers on over what lies on a cluster that is lost, on record
+    Skip(SkipArgs),
     /// Offsets that are kept outside Kafka
     #[command(subcommand)]
     Offsets(OffsetsCommand),
@@ -206,6 +208,31 @@ impl From<Waive> for WaiverKind {
             Waive::Finding => WaiverKind::Finding,
         }
     }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SkipArgs {
+    pub migration: String,
+    #[arg(long, value_name = "TOPIC:P", value_parser = partition)]
+    pub partition: TopicPartition,
+    /// Why it is given up; kept on record
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+    /// Skip also what can be read: it is lost to those who have not read it
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn partition(text: &str) -> Result<TopicPartition, String> {
+    let named = text.rsplit_once(':').filter(|(topic, _)| !topic.is_empty());
+    let partition = named.and_then(|(topic, number)| Some((topic, number.parse().ok().filter(|n| *n >= 0)?)));
+    let (topic, number) = partition.ok_or("TOPIC:P is needed, as in orders:0")?;
+    Ok(TopicPartition::new(topic, number))
 }
 
 #[derive(Clone, Debug, Args)]

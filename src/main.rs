@@ -58,6 +58,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
         Command::Switch(args) => block_on(commands::switch(&client(), args)),
         Command::Abort(args) => block_on(commands::abort(&client(), args)),
         Command::Waive(args) => block_on(commands::waive(&client(), args)),
+        Command::Skip(args) => block_on(commands::skip(&client(), args)),
         Command::Cutover(args) => block_on(commands::cutover(&client(), args)),
         Command::Offsets(OffsetsCommand::Translate(args)) => block_on(commands::translate(&client(), args)),
         Command::Completions { shell } => {

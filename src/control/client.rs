@@ -15,7 +15,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::protocol::{
-    ErrorBody, MigrationStatus, Outcome, Refusal, Status, StepBody, SwitchBody, TranslateQuery, Translation, WaiveBody,
+    ErrorBody, MigrationStatus, Outcome, Refusal, SkipBody, Status, StepBody, SwitchBody, TranslateQuery, Translation,
+    WaiveBody,
 };
 
 #[derive(Clone, Debug)]
@@ -65,6 +66,10 @@ impl Client {
 
     pub async fn waive(&self, migration: &str, body: &WaiveBody) -> Result<Outcome, ClientError> {
         self.post(migration, "waive", body).await
+    }
+
+    pub async fn skip(&self, migration: &str, body: &SkipBody) -> Result<Outcome, ClientError> {
+        self.post(migration, "skip", body).await
     }
 
     pub async fn translate(&self, asked: &TranslateQuery) -> Result<Translation, ClientError> {

@@ -11,10 +11,10 @@ use thiserror::Error;
 use super::client::{Client, ClientError};
 use super::protocol::{
     MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_CONSUMERS, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS, Outcome, Refusal,
-    StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
+    SkipBody, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
 };
 use super::{render, translate};
-use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
+use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, SkipArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
 use crate::ids::Side;
 use crate::store::Journal;
 
@@ -79,6 +79,14 @@ pub async fn waive(client: &Client, args: &WaiveArgs) -> Result<(), Failed> {
     let (kind, name, why) = (args.what.into(), args.name.clone(), args.why.clone());
     let body = WaiveBody { kind, name, why, expect_step: None, dry_run: args.dry_run };
     let outcome = with_spinner("waiving", client.waive(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+pub async fn skip(client: &Client, args: &SkipArgs) -> Result<(), Failed> {
+    let SkipArgs { partition, why, force, dry_run, .. } = args.clone();
+    let (topic, partition) = (partition.topic.to_string(), partition.partition);
+    let body = SkipBody { topic, partition, why, force, expect_step: None, dry_run };
+    let outcome = with_spinner("skipping", client.skip(&args.migration, &body)).await?;
     tell(&outcome, args.json)
 }
 

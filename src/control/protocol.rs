@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Scheme;
-use crate::ids::{NOffset, Side, VOffset};
+use crate::ids::{NOffset, Side, TopicPartition, VOffset};
 use crate::store::event::WaiverKind;
 
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
@@ -49,6 +49,13 @@ pub enum Action {
         name: String,
         why: String,
     },
+    /// Readers skip what lies on the side that was left: it is lost.
+    Skip {
+        partition: TopicPartition,
+        why: String,
+        /// Also what can be read.
+        force: bool,
+    },
 }
 
 impl Command {
@@ -74,6 +81,7 @@ impl Action {
             Action::SwitchGroups { .. } => NEXT_SWITCH_GROUPS,
             Action::Abort => "abort",
             Action::Waive { .. } => "waive",
+            Action::Skip { .. } => "skip",
         }
     }
 }
@@ -117,6 +125,21 @@ pub struct WaiveBody {
     /// The group's id.
     pub name: String,
     pub why: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_step: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The body of `POST …/skip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkipBody {
+    pub topic: String,
+    pub partition: i32,
+    pub why: String,
+    #[serde(default)]
+    pub force: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_step: Option<String>,
     #[serde(default)]
@@ -264,6 +287,22 @@ pub struct MigrationStatus {
     pub groups_not_heard: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waived: Vec<Waived>,
+    /// What readers skip, since its side was lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedPart>,
+}
+
+/// A part of a partition that readers skip: virtual offsets, `to` is the first that they get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPart {
+    pub topic: String,
+    pub partition: i32,
+    pub side: Side,
+    pub from: VOffset,
+    pub to: VOffset,
+    pub why: String,
+    /// RFC 3339.
+    pub at: String,
 }
 
 /// The operator's word, on record.

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, Color, Table, presets};
 
-use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, Status, Translation};
+use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, SkippedPart, Status, Translation};
 use crate::ids::Side;
 
 pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
@@ -119,6 +119,11 @@ fn details(m: &MigrationStatus, colour: bool) -> String {
     for w in &m.waived {
         let (kind, name, why) = (w.kind, printable(&w.name), printable(&w.why));
         text.push_str(&format!("waived at {}: {kind} {name}: {why}\n", w.at));
+    }
+    for s in &m.skipped {
+        let SkippedPart { topic, partition, side, from, to, at, .. } = s;
+        let why = printable(&s.why);
+        text.push_str(&format!("skipped at {at}: {topic}-{partition} from {from} to {to} on the {side}: {why}\n"));
     }
     text
 }

@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::operator::{Operator, Peer};
 use super::protocol::{
-    Action, Command, ErrorBody, Event, Refusal, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
+    Action, Command, ErrorBody, Event, Refusal, SkipBody, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
 };
 use super::translate;
+use crate::ids::TopicPartition;
 
 /// No command comes near this.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -36,6 +37,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
                       POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, \
                       POST /v1/migrations/{name}/abort, POST /v1/migrations/{name}/waive, \
+                      POST /v1/migrations/{name}/skip, \
                       GET /v1/offsets/translate?topic=&partition=&offset=&from=";
 
 /// A bound socket; its file goes with it.
@@ -143,6 +145,7 @@ fn router(operator: Operator, stop: CancellationToken) -> Router {
         .route("/v1/migrations/{name}/switch", post(switch))
         .route("/v1/migrations/{name}/abort", post(abort))
         .route("/v1/migrations/{name}/waive", post(waive))
+        .route("/v1/migrations/{name}/skip", post(skip))
         .route("/v1/offsets/translate", get(translated))
         .route("/v1/events", get(events))
         .fallback(no_such_route)
@@ -236,6 +239,20 @@ async fn waive(
         action: Action::Waive { kind: body.kind, name: body.name, why: body.why },
         expect_step: body.expect_step,
         dry_run: body.dry_run,
+    });
+    run(&shared, peer, command).await
+}
+
+async fn skip(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(migration): UrlPath<String>,
+    body: Body,
+) -> Response {
+    let command = read_body::<SkipBody>(body).map(|body| {
+        let SkipBody { topic, partition, why, force, expect_step, dry_run } = body;
+        let partition = TopicPartition::new(topic.as_str(), partition);
+        Command { migration, action: Action::Skip { partition, why, force }, expect_step, dry_run }
     });
     run(&shared, peer, command).await
 }

@@ -11,6 +11,7 @@ pub mod readers;
 pub mod record;
 pub mod scheme;
 pub mod seed;
+pub mod skip;
 pub mod status;
 pub mod topics;
 pub mod waive;

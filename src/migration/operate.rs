@@ -1,6 +1,8 @@
 //! Does what the operator asks, one command after another, on the control thread.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, writes the journal")]
 
+mod readers;
+
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +20,8 @@ use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal}
 use crate::ids::{Side, TopicName, TopicPartition};
 use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
+use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
-use crate::routing::{Shared, track};
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
 use crate::store::identity::marker_topic;
@@ -83,6 +85,9 @@ impl Control {
             Action::SwitchConsumers { to } => self.switch_consumers(migration, *to, command.dry_run).await,
             Action::SwitchGroups { to, force } => self.switch_groups(migration, *to, *force, command.dry_run).await,
             Action::Abort => self.abort(migration, command.dry_run).await,
+            Action::Skip { partition, why, force } => {
+                self.skip(migration, partition, why, *force, command.dry_run).await
+            }
             Action::Waive { kind, name, why } => {
                 let asked = Asked { migration: &migration.name, kind: *kind, name, why };
                 self.waive(migration, asked, command.dry_run).await
@@ -329,25 +334,6 @@ impl Control {
         }
     }
 
-    async fn switch_consumers(&self, migration: &Migration, to: Side, dry_run: bool) -> Result<Outcome, Refusal> {
-        let (state, now_ms) = (self.store.state(), crate::clock::now_ms());
-        let (event, done) = hold::release(&state, &migration.name, to, dry_run, now_ms)?;
-        if let (Some(event), false) = (event, dry_run) {
-            self.append(vec![event]).await?;
-            let partitions = self.shared.partitions.load();
-            self.shared.publish_partitions(track::decided(&self.store.state(), &migration.name, &partitions));
-            tracing::info!(migration = %migration.name, "consumers go on over the seam");
-            // Nobody may be listening.
-            drop(self.events.send(Told {
-                kind: "consumers_released".to_owned(),
-                migration: Some(migration.name.clone()),
-                details: Map::new(),
-            }));
-        }
-        let (migration, step) = (migration.name.clone(), self.step(migration));
-        Ok(Outcome { migration, step, done: vec![done], dry_run, ..Outcome::default() })
-    }
-
     async fn switch_groups(
         &mut self,
         migration: &Migration,
@@ -529,6 +515,7 @@ impl Control {
             let names = scheme::names(migration.scheme);
             self.shared.metrics.set_migration_step(&migration.name, &self.step(migration), &names);
         }
+        self.show_skipped();
         let snapshot = self.shared.partitions.load();
         for (topic, states) in &snapshot.topics {
             for (partition, state) in (0..).zip(states.iter()).filter(|(_, s)| s.map.seals() > 0) {

@@ -6,7 +6,7 @@ use super::scheme;
 use crate::config::{Config, Migration};
 use crate::control::protocol::{
     ClusterStatus, Clusters, GroupStatus, Guard, MigrationStatus, NEXT_SWITCH_CONSUMERS, PartitionBehind, ProxyStatus,
-    Status, Waived,
+    SkippedPart, Status, Waived,
 };
 use crate::groups::drained::{Drain, GroupDrain, Standing};
 use crate::ids::Side;
@@ -115,6 +115,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         groups: drain.as_deref().map_or_else(Vec::new, |d| groups(d, state)),
         groups_not_heard: drain.as_deref().map_or_else(Vec::new, not_heard),
         waived: state.map_or_else(Vec::new, waived),
+        skipped: state.map_or_else(Vec::new, skipped),
     }
 }
 
@@ -159,6 +160,19 @@ fn waived(state: &MigrationState) -> Vec<Waived> {
         name: w.name.clone(),
         why: w.why.clone(),
         at: rfc3339(w.at_ms),
+    });
+    shown.collect()
+}
+
+fn skipped(state: &MigrationState) -> Vec<SkippedPart> {
+    let shown = state.skipped.iter().map(|s| SkippedPart {
+        topic: s.topic.to_string(),
+        partition: s.partition,
+        side: s.side,
+        from: s.from,
+        to: s.to,
+        why: s.why.clone(),
+        at: rfc3339(s.at_ms),
     });
     shown.collect()
 }

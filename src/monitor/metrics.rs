@@ -197,6 +197,11 @@ impl Metrics {
         Gauge::register(&self.registry, &table::GROUP_LAG, &[migration, group])
     }
 
+    /// Not for the data path: looks the handle up.
+    pub fn skipped(&self, migration: &str) -> Gauge {
+        Gauge::register(&self.registry, &table::SKIPPED, &[migration])
+    }
+
     /// Prometheus' text format.
     pub fn render(&self) -> String {
         self.held_bytes_gauge.set(self.held_bytes.load(Ordering::Relaxed) as f64);

@@ -55,6 +55,7 @@ table! {
     SEGMENTS: Gauge "segments" ["topic", "partition"] "segments of a partition's splice map; only partitions with more than one";
     STRAGGLERS: Counter "stragglers_total" ["migration"] "records that appeared on a sealed side";
     GROUP_LAG: Gauge "group_lag_to_seal_records" ["migration", "group"] "records below the last seal that a group has not read; NaN while that is not known; of a thousand groups at most";
+    SKIPPED: Gauge "skipped_offsets" ["migration"] "offsets on a lost side that `skip` has moved readers over";
     SEQUENCE_GATE: Counter "sequence_gate_total" ["outcome"] "idempotent batches that passed the sequence gate after a seal, by its verdict";
     TRANSACTIONS_REFUSED: Counter "transactions_refused_total" [] "topics that a transaction was refused because their producers have switched";
     TRUNCATIONS: Counter "truncations_total" ["side"] "partitions whose log lost records below what was sealed or delivered";

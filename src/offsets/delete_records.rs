@@ -27,6 +27,6 @@ pub fn deletions(map: &SpliceMap, v: Option<VOffset>) -> PerSide {
 }
 
 fn native_below(map: &SpliceMap, side: Side, v: VOffset) -> Option<NOffset> {
-    let holds = map.pieces().any(|p| p.side == side && !p.is_empty() && p.virtual_start < v);
+    let holds = map.pieces().any(|p| p.side == side && p.is_read() && p.virtual_start < v);
     holds.then(|| shadow(map, side, v))?
 }

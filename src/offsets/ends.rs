@@ -1,6 +1,6 @@
 //! A partition's ends in virtual terms, from what the brokers of both sides say.
 
-use super::map::{Place, SpliceMap};
+use super::map::{Piece, Place, SpliceMap};
 use crate::ids::{NOffset, Native, VOffset, Virtual};
 
 /// One native offset per side (`Side::index`); `None`: not known now.
@@ -24,7 +24,7 @@ impl SpliceMap {
     /// one of a closed segment does not.
     pub fn last_stable(&self, native: PerSide) -> VOffset {
         let open_in = |s: &&super::Segment| native[s.side.index()].is_some_and(|lso| lso < s.native_end());
-        match self.segments().iter().filter(|s| s.length > 0).find(open_in) {
+        match self.segments().iter().filter(|s| s.length > 0 && !s.skipped).find(open_in) {
             Some(s) => {
                 let lso = native[s.side.index()].unwrap_or(s.native_start).max(s.native_start);
                 Virtual(s.virtual_start.0.saturating_add(lso.0 - s.native_start.0))
@@ -33,24 +33,21 @@ impl SpliceMap {
         }
     }
 
-    /// The first offset that still lies somewhere: segments wholly below their side's log start are skipped. An unknown log start
-    /// counts as the segment's start, so that a dead side takes nothing away.
+    /// The first offset that still lies somewhere: segments wholly below their side's log start are passed over, and those that
+    /// readers skip. An unknown log start counts as the segment's start, so that a dead side takes nothing away.
     pub fn virtual_log_start(&self, log_start: PerSide) -> VOffset {
-        for p in self.pieces() {
-            let start = log_start[p.side.index()].unwrap_or(p.start).max(p.start);
-            if p.end.is_none_or(|end| start < end) {
-                return p.to_virtual(start);
-            }
-        }
-        self.tail_start()
+        let read = self.pieces().filter(|p| !p.skipped);
+        let first = read.filter_map(|p| Some(p.to_virtual(left_from(&p, log_start)?))).next();
+        first.unwrap_or(self.tail_start())
     }
 
     /// Where a reader goes on whose place may have been deleted (DESIGN.md section 3, "Holes"): in a segment that is not the first,
     /// below its side's log start it goes on at that log start, or in the next segment if nothing is left of this one. The
     /// difference of the two places' `at()` is what it misses. In the first segment that has something left the broker's own
-    /// answer is the right one: what lies below is below the virtual log start.
+    /// answer is the right one: what lies below is below the virtual log start. A segment that readers skip counts as one
+    /// that has: they go on behind it without an error.
     pub fn resume_at(&self, place: Place, log_start: PerSide) -> Place {
-        let first = self.locate(self.virtual_log_start(log_start)).segment;
+        let first = self.pieces().find(|p| p.skipped || left_from(p, log_start).is_some()).map_or(0, |p| p.number);
         let mut place = place;
         loop {
             let start = log_start[place.side.index()].unwrap_or(place.native);
@@ -63,4 +60,10 @@ impl SpliceMap {
             }
         }
     }
+}
+
+/// The first native offset of a piece that its side still has. `None`: nothing of it is left.
+fn left_from(piece: &Piece, log_start: PerSide) -> Option<NOffset> {
+    let start = log_start[piece.side.index()].unwrap_or(piece.start).max(piece.start);
+    piece.end.is_none_or(|end| start < end).then_some(start)
 }

@@ -36,7 +36,7 @@ impl Wanted {
     pub fn sides_below(self, map: &SpliceMap, end: Option<VOffset>) -> impl Iterator<Item = Side> {
         let holds = |side, end: Option<VOffset>| {
             let inside = |p: &Piece| p.side == side && end.is_none_or(|end| p.virtual_start < end);
-            map.pieces().any(|p| inside(&p) && !p.is_empty())
+            map.pieces().any(|p| inside(&p) && p.is_read())
         };
         let asked = Side::BOTH.map(|side| match self {
             Wanted::Latest => end.is_none() && side == map.open_side(),
@@ -90,9 +90,9 @@ pub struct Answer {
     pub timestamp: i64,
 }
 
-/// A hit in an unmapped part (a straggler, what lay on the side before its part) counts as the next offset of that side that has a
-/// place.
+/// A hit in an unmapped part (a straggler, what lay on the side before its part), or in one that readers skip, counts as the next
+/// offset of that side that has a place and is read.
 fn next_mapped(map: &SpliceMap, side: Side, native: NOffset) -> Option<VOffset> {
-    let piece = map.pieces().find(|p| p.side == side && !p.is_empty() && p.end.is_none_or(|end| native < end))?;
+    let piece = map.pieces().find(|p| p.side == side && p.is_read() && p.end.is_none_or(|end| native < end))?;
     Some(piece.to_virtual(native))
 }

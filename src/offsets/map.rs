@@ -17,6 +17,9 @@ pub struct Segment {
     pub length: i64,
     /// Leader epoch of the segment's last record; -1 when unknown.
     pub end_epoch: i32,
+    /// Readers go on behind it: its side was given up (DESIGN.md section 9). Translations keep it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
 }
 
 impl Segment {
@@ -73,11 +76,17 @@ pub(super) struct Piece {
     pub(super) end: Option<NOffset>,
     pub(super) virtual_start: VOffset,
     pub(super) number: usize,
+    pub(super) skipped: bool,
 }
 
 impl Piece {
     pub(super) fn is_empty(&self) -> bool {
         self.end.is_some_and(|end| end <= self.start)
+    }
+
+    /// It can hold a record that readers get.
+    pub(super) fn is_read(&self) -> bool {
+        !self.is_empty() && !self.skipped
     }
 
     /// Below the piece: its start. Beyond it: as if it went on.
@@ -186,7 +195,7 @@ impl SpliceMap {
     pub(super) fn pieces(&self) -> impl DoubleEndedIterator<Item = Piece> + '_ {
         let Tail::One { side, start } = self.tail;
         let number = self.dropped + self.segments.len();
-        let tail = Piece { side, start, end: None, virtual_start: self.tail_start, number };
+        let tail = Piece { side, start, end: None, virtual_start: self.tail_start, number, skipped: false };
         let closed = self.segments.iter().enumerate().map(|(i, s)| piece(s, self.dropped + i));
         closed.chain(std::iter::once(tail))
     }
@@ -197,21 +206,23 @@ impl SpliceMap {
         gone.into_iter().chain(self.pieces().filter(move |p| p.side == side))
     }
 
-    /// The first piece from `number` on that can hold a record.
+    /// The first piece from `number` on that can hold a record for a reader.
     fn piece_from(&self, number: usize) -> Piece {
-        self.pieces().find(|p| p.number >= number && !p.is_empty()).unwrap_or_else(|| self.tail_piece())
+        self.pieces().find(|p| p.number >= number && p.is_read()).unwrap_or_else(|| self.tail_piece())
     }
 
     fn tail_piece(&self) -> Piece {
         self.pieces().next_back().expect("a map has a tail")
     }
 
-    /// Where the record at a virtual offset lies, or will lie. A seam belongs to the later segment. Below `start()`: the start of
-    /// the first segment (the caller has answered OFFSET_OUT_OF_RANGE by then).
+    /// Where a reader at a virtual offset reads: where that record lies, or will lie; in a skipped segment, the start of the next
+    /// one. A seam belongs to the later segment. Below `start()`: the start of the first segment (the caller has answered
+    /// OFFSET_OUT_OF_RANGE by then).
     pub fn locate(&self, v: VOffset) -> Place {
-        self.piece_at(v).place(v)
+        self.piece_from(self.piece_at(v).number).place(v)
     }
 
+    /// Where the record lies, whether or not readers get it.
     pub(super) fn piece_at(&self, v: VOffset) -> Piece {
         let holds = |p: &Piece| !p.is_empty() && p.virtual_end().is_none_or(|end| v < end);
         self.pieces().find(holds).unwrap_or_else(|| self.tail_piece())
@@ -260,13 +271,28 @@ impl SpliceMap {
         let length = end.0 - start.0;
         let tail_start = Virtual(self.tail_start.0.checked_add(length).ok_or(MapError::Overflow)?);
         let end_epoch = end_epoch.max(NO_EPOCH);
-        let closed = Segment { virtual_start: self.tail_start, side, native_start: start, length, end_epoch };
+        let virtual_start = self.tail_start;
+        let closed = Segment { virtual_start, side, native_start: start, length, end_epoch, skipped: false };
         let mut map = self.clone();
         map.segments.push(closed);
         map.tail = Tail::One { side: next_side, start: next };
         map.tail_start = tail_start;
         map.seals += 1;
         Ok(map)
+    }
+
+    /// The closed segments with records on the side that is not the open one: what `skip` is for.
+    pub fn closed_away(&self) -> impl Iterator<Item = &Segment> {
+        let away = self.open_side().other();
+        self.segments.iter().filter(move |s| s.side == away && s.length > 0)
+    }
+
+    /// The map whose readers skip the closed segment of this side from one virtual offset to the other. `None`: it has none.
+    pub fn skipping(&self, side: Side, from: VOffset, to: VOffset) -> Option<SpliceMap> {
+        let mut map = self.clone();
+        let of = |s: &&mut Segment| (s.side, s.virtual_start, s.virtual_end()) == (side, from, to);
+        map.segments.iter_mut().find(of)?.skipped = true;
+        Some(map)
     }
 
     /// The map without the segments that lie wholly below `v`, the virtual log start.
@@ -283,5 +309,6 @@ impl SpliceMap {
 
 fn piece(s: &Segment, number: usize) -> Piece {
     let end = Some(s.native_end());
-    Piece { side: s.side, start: s.native_start, end, virtual_start: s.virtual_start, number }
+    let Segment { side, native_start: start, virtual_start, skipped, .. } = *s;
+    Piece { side, start, end, virtual_start, number, skipped }
 }

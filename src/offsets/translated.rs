@@ -104,7 +104,7 @@ fn to_virtual(map: &SpliceMap, side: Side, native: NOffset) -> Result<VOffset, N
     }
     if let Some(at) = map.to_virtual(side, native) {
         // Saturated, it is another record's.
-        return if map.locate(at).native == native { Ok(at) } else { Err(NoPlace::TooLarge(native.0)) };
+        return if map.piece_at(at).native(at) == native { Ok(at) } else { Err(NoPlace::TooLarge(native.0)) };
     }
     if !map.has_part(side) {
         return Err(NoPlace::NoPart(side));
@@ -120,7 +120,7 @@ fn to_virtual(map: &SpliceMap, side: Side, native: NOffset) -> Result<VOffset, N
 
 impl From<Piece> for Owner {
     fn from(piece: Piece) -> Self {
-        let Piece { side, start, end, virtual_start, number } = piece;
+        let Piece { side, start, end, virtual_start, number, .. } = piece;
         Owner { number, side, virtual_start, native_start: start, length: end.map(|end| end.0 - start.0) }
     }
 }

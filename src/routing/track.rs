@@ -57,13 +57,16 @@ pub fn track(
     next
 }
 
-/// The snapshot with what is decided of a migration's readers: whether they are held.
+/// The snapshot with what is decided of a migration's readers: whether they are held, and what they skip.
 pub fn decided(journal: &State, migration: &str, now: &Partitions) -> Partitions {
     let mut next = now.clone();
     for topic in journal.migrations.get(migration).iter().flat_map(|m| &m.topics) {
         next.alter(&topic.name, |index, state| {
             let partition = TopicPartition::new(topic.name.clone(), i32::try_from(index).unwrap_or(i32::MAX));
             state.consumers_held = journal.holds_consumers(&partition);
+            if let Some(history) = journal.partition(&partition).filter(|h| h.map.seals() > 0) {
+                state.map = history.map.clone();
+            }
         });
     }
     next

@@ -57,6 +57,8 @@ pub enum Event {
     ConsumersHeld { migration: String, at_ms: i64 },
     /// Readers that were held go on.
     ConsumersReleased { migration: String, at_ms: i64 },
+    /// Readers skip this closed segment: its side is lost.
+    Skipped(Skipped),
 }
 
 fn is_false(value: &bool) -> bool {
@@ -92,6 +94,31 @@ impl fmt::Display for WaiverKind {
             WaiverKind::Group => "group",
             WaiverKind::Finding => "finding",
         })
+    }
+}
+
+/// A closed segment that readers skip. Of two about the same the later counts.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    pub migration: String,
+    pub topic: TopicName,
+    pub partition: i32,
+    pub side: Side,
+    /// Its start and its end, virtual.
+    pub from: VOffset,
+    pub to: VOffset,
+    pub why: String,
+    pub at_ms: i64,
+}
+
+impl Skipped {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition::new(self.topic.clone(), self.partition)
+    }
+
+    pub fn offsets(&self) -> u64 {
+        u64::try_from(self.to.0.saturating_sub(self.from.0)).unwrap_or(0)
     }
 }
 

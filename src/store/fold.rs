@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::event::{
-    ApiVersions, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, WaiverKind,
+    ApiVersions, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
 };
-use crate::ids::{NOffset, Native, Side, TopicPartition, VirtualPid};
+use crate::ids::{NOffset, Native, Side, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
 
 /// All that is decided. Cheap to clone: histories are shared.
@@ -66,6 +66,9 @@ pub struct MigrationState {
     /// Since when its readers are held at the seam, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers_held_at_ms: Option<i64>,
+    /// Segments of its partitions that readers skip.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
 }
 
 /// The operator's word, with its reason.
@@ -146,6 +149,8 @@ pub enum FoldError {
     OtherWay { number: u64, to: Side, partition: TopicPartition },
     #[error("{partition}: {error}")]
     Map { partition: TopicPartition, error: MapError },
+    #[error("{partition} has no closed segment of the {side} from {from} to {to}")]
+    NoSuchSegment { partition: TopicPartition, side: Side, from: VOffset, to: VOffset },
 }
 
 /// The step of a migration that `Prepared` leaves it at.
@@ -216,6 +221,7 @@ impl State {
                 self.migration(migration)?.consumers_held_at_ms = None;
                 Ok(())
             }
+            Event::Skipped(skipped) => self.skip(skipped),
         }
     }
 
@@ -266,6 +272,7 @@ impl State {
             hold_ms: None,
             waived: Vec::new(),
             consumers_held_at_ms: None,
+            skipped: Vec::new(),
         };
         let migration = self.migrations.entry(name.to_owned()).or_insert_with(fresh);
         for topic in topics {
@@ -355,6 +362,22 @@ impl State {
         let tried = history.map.sealed(detail.end, detail.end_epoch, detail.next);
         tried.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
         pending.details.insert(key, Arc::new(detail.clone()));
+        Ok(())
+    }
+
+    fn skip(&mut self, skipped: &Skipped) -> Result<(), FoldError> {
+        let (partition, side, from, to) = (skipped.topic_partition(), skipped.side, skipped.from, skipped.to);
+        self.migration(&skipped.migration)?;
+        let Some(history) = self.partitions.get_mut(&partition) else {
+            return Err(FoldError::UnknownPartition(partition));
+        };
+        let Some(map) = history.map.skipping(side, from, to) else {
+            return Err(FoldError::NoSuchSegment { partition, side, from, to });
+        };
+        Arc::make_mut(history).map = map;
+        let all = &mut self.migration(&skipped.migration)?.skipped;
+        all.retain(|s| (s.topic_partition(), s.side, s.from) != (partition.clone(), side, from));
+        all.push(skipped.clone());
         Ok(())
     }
 

@@ -17,7 +17,7 @@ pub mod identity;
 pub mod journal;
 
 pub use event::{
-    ApiVersions, Event, Identity, PreparedPartition, PreparedTopic, SealDetail, SealedProducer, WaiverKind,
+    ApiVersions, Event, Identity, PreparedPartition, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
 };
 pub use fold::{FoldError, MigrationState, PartitionHistory, State, Waiver};
 pub use journal::{Journal, StoreError};

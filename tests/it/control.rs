@@ -13,7 +13,7 @@ use kafka_cutover::control::protocol::{
 };
 use kafka_cutover::control::server::{BindError, ControlSocket, serve};
 use kafka_cutover::control::{Ask, Operator, render};
-use kafka_cutover::ids::Side;
+use kafka_cutover::ids::{Side, TopicPartition};
 use kafka_cutover::store::event::WaiverKind;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,6 +80,13 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
                 migration: command.migration.clone(),
                 step: "configured".into(),
                 done: vec!["forgot 1 topics".into()],
+                dry_run: command.dry_run,
+                ..Outcome::default()
+            }),
+            Action::Skip { partition, why, .. } => Ok(Outcome {
+                migration: command.migration.clone(),
+                step: "prepared".into(),
+                done: vec![format!("skipped {partition}: {why}")],
                 dry_run: command.dry_run,
                 ..Outcome::default()
             }),
@@ -222,6 +229,27 @@ async fn an_abort_goes_the_same_way() {
     let (code, out, err) = command_line(&fake.path(), &["abort", "orders", "--dry-run"]).await;
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.starts_with("forgot 1 topics\n") && out.contains("dry run, nothing changed"), "{out}");
+}
+
+#[tokio::test]
+async fn a_skip_goes_the_same_way() {
+    let mut fake = Fake::start();
+    let path = "/v1/migrations/orders/skip";
+    let (code, body) = fake.http("POST", path, r#"{"topic":"orders","partition":2,"why":"it burnt down"}"#).await;
+    assert_eq!((code, &body["done"][0]), (200, &json!("skipped orders-2: it burnt down")));
+    let (partition, why) = (TopicPartition::new("orders", 2), "it burnt down".to_owned());
+    let skip = |force| Action::Skip { partition: partition.clone(), why: why.clone(), force };
+    assert_eq!(fake.asked.recv().await.unwrap().action, skip(false));
+    let args =
+        ["skip", "orders", "--partition", "orders:2", "--why", "it burnt down", "--force", "--dry-run", "--json"];
+    let (code, out, err) = command_line(&fake.path(), &args).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(serde_json::from_str::<Outcome>(&out).unwrap().dry_run, "{out}");
+    assert_eq!(fake.asked.recv().await.unwrap().action, skip(true));
+    for body in ["", r#"{"topic":"orders","partition":"2","why":"x"}"#, r#"{"topic":"orders","partition":2}"#] {
+        let (code, answer) = fake.http("POST", path, body).await;
+        assert_eq!((code, &answer["error"]["code"]), (400, &json!("bad_request")), "{body}");
+    }
 }
 
 #[tokio::test]

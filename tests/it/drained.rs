@@ -58,6 +58,19 @@ fn at_or_behind_the_seam_nothing_is_asked() {
 }
 
 #[test]
+fn nothing_is_left_to_read_of_what_is_skipped() {
+    let closed = Closed::default();
+    let map = sealed().skipping(Source, Virtual(0), Virtual(10)).unwrap();
+    for position in [None, at(0), at(9), at(10)] {
+        assert_eq!(is(&map, position, &closed), Drained, "and nobody is asked");
+    }
+    // What lies on the open side below it still counts.
+    let map = rolled_back().skipping(Target, Virtual(10), Virtual(15)).unwrap();
+    assert_eq!(is(&map, at(10), &closed), Drained);
+    assert_eq!(asks(&map, at(9), &closed).side, Source);
+}
+
+#[test]
 fn below_the_seam_a_read_decides() {
     let map = sealed();
     let mut closed = Closed::default();

@@ -39,6 +39,7 @@ fn touched() -> Metrics {
     metrics.segments(&TopicPartition::new("orders", 2)).set(3.0);
     metrics.stragglers("orders").increment(4);
     metrics.group_lag("orders", "g").set(7.0);
+    metrics.skipped("orders").set(8.0);
     metrics.holds.of(HoldOutcome::Undone).increment(2);
     metrics.sequence_gate.of(GateOutcome::Duplicate).increment(5);
     metrics

@@ -287,6 +287,43 @@ proptest! {
     }
 
     #[test]
+    fn what_is_skipped_is_passed_over_and_keeps_its_places(acts in acts(vec(Just(-1i64), 0..3)), t in 0i64..20) {
+        run(&acts, |m| {
+            let mut skipping = m.clone();
+            for s in m.map.closed_away() {
+                let (side, from, to) = (s.side, s.virtual_start, s.virtual_end());
+                skipping.map = skipping.map.skipping(side, from, to).expect("it is one of its segments");
+            }
+            let map = &skipping.map;
+            let on_open = |v: &i64| m.log[*v as usize].0 == m.open;
+            for v in 0..=m.end() {
+                let next = (v..m.end()).find(on_open).unwrap_or(m.end());
+                let place = map.locate(Virtual(v));
+                assert_eq!((place.at(), place.side), (Virtual(next), m.open));
+                for home in Side::BOTH {
+                    let c = commit(&m.map, home, Virtual(v));
+                    assert_eq!(commit(map, home, Virtual(v)), c);
+                    assert_eq!(restore(map, home, c.native, c.trailer.then_some(Virtual(v))), Virtual(v));
+                    assert_eq!(shadow(map, home, Virtual(v)), shadow(&m.map, home, Virtual(v)));
+                }
+                let asked = deletions(map, Some(Virtual(v)));
+                assert_eq!(asked[m.open.other().index()], None, "the lost side is not asked");
+            }
+            let kept = |v: &i64| on_open(v) && m.next_kept(*v) == *v;
+            let time = |v: i64| m.native[m.open.index()][m.log[v as usize].1 as usize];
+            for wanted in [EARLIEST, LATEST, MAX_TIMESTAMP, t] {
+                let sides = Wanted::of(wanted).expect("known").sides(map).collect::<Vec<_>>();
+                assert_eq!(sides, [m.open]);
+            }
+            assert_eq!(ask(&skipping, EARLIEST), Some(((0..m.end()).find(kept).unwrap_or(m.end()), -1)));
+            let since = (0..m.end()).find(|v| kept(v) && time(*v) >= t);
+            assert_eq!(ask(&skipping, t), since.map(|v| (v, time(v))));
+            let text = serde_json::to_string(map).expect("plain data");
+            assert_eq!(serde_json::from_str::<SpliceMap>(&text).expect("as written"), *map);
+        });
+    }
+
+    #[test]
     fn list_offsets_is_what_one_log_would_answer(acts in acts(vec(Just(-1i64), 0..3)), t in 0i64..20) {
         // Unmapped records are older than anything asked for, so they are never hit.
         run(&acts, |m| {

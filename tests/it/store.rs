@@ -12,7 +12,7 @@ use kafka_cutover::store::identity::{IdentityRefusal, Marker, MarkerSeen, judge,
 use kafka_cutover::store::journal::JournalFile;
 use kafka_cutover::store::{
     ApiVersions, Event, FoldError, Identity, Journal, PreparedPartition, PreparedTopic, SealDetail, SealedProducer,
-    State, Store, StoreError, Waiver, WaiverKind,
+    Skipped, State, Store, StoreError, Waiver, WaiverKind,
 };
 use uuid::Uuid;
 
@@ -245,6 +245,7 @@ fn events_since() {
         (waived("g", "it is history", 5), r#"{"event":"waived","migration":"m","kind":"group","name":"g","why":"it is history","at_ms":5}"#),
         (Event::ConsumersHeld { migration: "m".into(), at_ms: 5 }, r#"{"event":"consumers_held","migration":"m","at_ms":5}"#),
         (Event::ConsumersReleased { migration: "m".into(), at_ms: 5 }, r#"{"event":"consumers_released","migration":"m","at_ms":5}"#),
+        (skipped(0, (0, 10), "it burnt down"), r#"{"event":"skipped","migration":"m","topic":"orders","partition":0,"side":"source","from":0,"to":10,"why":"it burnt down","at_ms":5}"#),
     ];
     for (event, text) in golden {
         assert_eq!(serde_json::to_string(&event).expect("plain data"), text);
@@ -518,6 +519,46 @@ fn a_hold_of_consumers_is_for_its_migrations_partitions_and_comes_off_without_a_
     assert_eq!(state, before);
     let unknown = state.apply(&Event::ConsumersHeld { migration: "n".into(), at_ms: 9 });
     assert_eq!(unknown, Err(FoldError::UnknownMigration("n".into())));
+}
+
+fn skipped(partition: i32, (from, to): (i64, i64), why: &str) -> Event {
+    Event::Skipped(Skipped {
+        migration: "m".into(),
+        topic: "orders".into(),
+        partition,
+        side: Source,
+        from: Virtual(from),
+        to: Virtual(to),
+        why: why.into(),
+        at_ms: 5,
+    })
+}
+
+#[test]
+fn a_skip_is_of_a_closed_segment_and_its_last_reason_counts() {
+    let before = fold(&story()[..5]);
+    let mut state = before.clone();
+    for wrong in [skipped(0, (0, 9), "x"), skipped(0, (10, 20), "x")] {
+        assert!(matches!(state.apply(&wrong), Err(FoldError::NoSuchSegment { .. })));
+    }
+    assert_eq!(state.apply(&skipped(7, (0, 10), "x")), Err(FoldError::UnknownPartition(key(7))));
+    assert_eq!(state, before);
+    for why in ["it burnt down", "it is history"] {
+        state.apply(&skipped(0, (0, 10), why)).expect("a closed segment");
+    }
+    assert!(state.partition(&key(0)).expect("prepared").map.segments()[0].skipped);
+    assert!(!state.partition(&key(1)).expect("prepared").map.segments()[0].skipped);
+    let known = &state.migrations["m"].skipped;
+    assert_eq!((known.len(), known[0].why.as_str(), known[0].offsets()), (1, "it is history", 10));
+    let text = serde_json::to_string(&state).expect("plain data");
+    assert_eq!(serde_json::from_str::<State>(&text).expect("what was written"), state);
+    // A later seal keeps it.
+    for event in [intent(4, Source), detail(4, 0, 6, (Source, 10), vec![]), commit(4)] {
+        state.apply(&event).expect("a seal");
+    }
+    let skipped: Vec<bool> =
+        state.partition(&key(0)).expect("prepared").map.segments().iter().map(|s| s.skipped).collect();
+    assert_eq!(skipped, [true, false]);
 }
 
 fn waived(name: &str, why: &str, at_ms: i64) -> Event {

@@ -21,6 +21,7 @@ mod reading;
 mod seam;
 mod sealed;
 mod settling;
+mod skip;
 mod tools;
 mod transactions;
 mod wayout;

@@ -187,6 +187,21 @@ fn where_a_side_goes_on_its_number_says_less_than_its_record() {
 }
 
 #[test]
+fn what_readers_skip_is_translated_as_before() {
+    let map = rolled_back();
+    let skipping = map.closed_away().fold(map.clone(), |m, s| {
+        m.skipping(s.side, s.virtual_start, s.virtual_end()).expect("it is one of its segments")
+    });
+    assert_ne!(skipping, map);
+    let asked = (0..30).flat_map(|n| {
+        [Position::Virtual(Virtual(n)), Position::Native(Source, Native(n)), Position::Native(Target, Native(n))]
+    });
+    for position in asked {
+        assert_eq!(translate(&skipping, position), translate(&map, position), "{position:?}");
+    }
+}
+
+#[test]
 fn what_has_no_place_is_said_in_words() {
     let native = |side, native| Position::Native(side, Native(native));
     let map = rolled_back();
