@@ -7,7 +7,7 @@ use kafka_cutover::crash::MOVE;
 use kafka_cutover::ids::Side;
 
 use crate::support::crowd::{Crowd, LINGER};
-use crate::support::proxy::{MIGRATION, Proxy};
+use crate::support::proxy::{FORCED, Proxy};
 use crate::support::rig::Rig;
 use crate::support::unique;
 
@@ -26,8 +26,6 @@ const KINDS: [Kind; 6] = [
     ("franz-go", "classic", &[]),
     ("kafka-python", "classic", &["--commit", "sync"]),
 ];
-/// Other tests have left transactional ids on these clusters: none of them commits for a group of these tests.
-const FORCED: [&str; 5] = ["switch", MIGRATION, "groups", "--force", "--json"];
 
 fn kinds() -> impl Iterator<Item = (String, Kind)> {
     KINDS.into_iter().map(|kind| (format!("{}-{}", kind.0, kind.1), kind))
@@ -86,13 +84,8 @@ fn groups_move_in_mid_stream_and_the_proxy_can_go() {
     crowd.wait_for_readers();
     let last = crowd.java_offsets("latest");
     for (name, _) in kinds() {
-        let mut got: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
-        for number in 0..MEMBERS {
-            for (partition, offsets) in crowd.received(&format!("{name}-{number}-alone")) {
-                got.entry(partition).or_default().extend(offsets);
-            }
-        }
-        got.values_mut().for_each(|offsets| offsets.sort_unstable());
+        let names: Vec<String> = (0..MEMBERS).map(|number| format!("{name}-{number}-alone")).collect();
+        let got = crowd.received_by(&names);
         let expected = ends.iter().map(|(partition, end)| (*partition, (*end..last[partition]).collect::<Vec<_>>()));
         let expected: BTreeMap<i32, Vec<i64>> = expected.filter(|(_, offsets)| !offsets.is_empty()).collect();
         assert_eq!(got, expected, "{name}");

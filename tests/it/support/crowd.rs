@@ -261,6 +261,16 @@ impl Crowd {
         offsets
     }
 
+    /// What all of these received, sorted.
+    pub fn received_by(&self, names: &[String]) -> BTreeMap<i32, Vec<i64>> {
+        let mut all: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
+        for (partition, offsets) in names.iter().flat_map(|name| self.received(name)) {
+            all.entry(partition).or_default().extend(offsets);
+        }
+        all.values_mut().for_each(|offsets| offsets.sort_unstable());
+        all
+    }
+
     /// All that was said, each client's in its order.
     pub fn events(&self) -> Vec<Event> {
         self.board.events()

@@ -20,6 +20,8 @@ use super::{PATIENCE, eventually, unique};
 
 /// The migration that every test's proxy has.
 pub const MIGRATION: &str = "orders";
+/// Other tests have left transactional ids on these clusters: none of them commits for a group of these tests.
+pub const FORCED: [&str; 5] = ["switch", MIGRATION, "groups", "--force", "--json"];
 /// What it says at WARN with reason: Kafka 4 refuses records from more than an hour ahead by default, 3.9 does not.
 const DECLARED: [&str; 1] =
     ["message.timestamp.after.max.ms is 9223372036854775807 on the source and 3600000 on the target"];

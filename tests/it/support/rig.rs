@@ -1,10 +1,14 @@
 //! The two clusters that tests/run started.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kafka_cutover::audit::admin::Admin;
 use kafka_cutover::ids::Side;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::PATIENCE;
 
@@ -79,6 +83,20 @@ impl Rig {
     /// Straight to one cluster.
     pub fn admin(&self, side: Side) -> Admin {
         Admin::new(self.bootstrap(side), &[]).expect("an admin client")
+    }
+
+    /// A group's positions, straight from one cluster.
+    pub fn committed(&self, side: Side, group: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap(side)).set("group.id", group);
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut asked = TopicPartitionList::new();
+        for partition in 0..partitions {
+            asked.add_partition(topic, partition);
+        }
+        let found = consumer.committed_offsets(asked, PATIENCE).expect("an answer");
+        let place = |(p, at): (i32, Offset)| if let Offset::Offset(at) = at { Some((p, at)) } else { None };
+        found.elements().iter().filter_map(|e| place((e.partition(), e.offset()))).collect()
     }
 
     /// A topic on the source only, as before any migration.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use kafka_cutover::audit::{Checker, Segment};
+use kafka_cutover::audit::{Checker, Event, Segment, What};
 use kafka_cutover::ids::Side;
 
 use super::proxy::run_to_end;
@@ -72,12 +72,32 @@ impl WholeLog {
         }
     }
 
+    /// What clients received is what lies there.
+    pub fn holds(&self, events: &[Event]) {
+        for event in events {
+            let What::Recv { partition, offset, value, .. } = &event.what else { continue };
+            let entries = &self.0[partition.parse::<usize>().expect("a number")].entries;
+            let at = entries.binary_search_by_key(offset, |e| e.offset);
+            let written = at.ok().map(|at| String::from_utf8_lossy(&entries[at].value));
+            let name = &event.client;
+            assert_eq!(Some(value.as_str()), written.as_deref(), "{name}, partition {partition}, offset {offset}");
+        }
+    }
+
     pub fn records(&self, side: Side) -> usize {
         self.0.iter().flat_map(|p| &p.entries).filter(|e| e.side == side).count()
     }
 }
 
 impl Partition {
+    /// Where a reader of one side alone goes on that has read up to `next`: at its first record from there on, or its end.
+    pub fn place_on(&self, side: Side, next: i64) -> i64 {
+        match side {
+            Side::Source => next.min(self.seam),
+            Side::Target => self.segments[1].native + (next - self.seam).max(0),
+        }
+    }
+
     /// What Kafka answers for a timestamp: the first record in the log's order that is not older.
     pub fn at_time(&self, timestamp: i64) -> Option<i64> {
         self.entries.iter().find(|e| e.timestamp >= timestamp).map(|e| e.offset)
