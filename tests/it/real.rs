@@ -11,6 +11,7 @@ mod groups;
 mod leaving;
 mod lost_answer;
 mod outage;
+mod places;
 mod readers;
 mod tools;
 mod tools_held;

@@ -75,7 +75,7 @@ func (o *options) start() kgo.Offset {
 	return kgo.NewOffset().At(number)
 }
 
-func consume(o *options, e *events, stop <-chan struct{}) int {
+func consume(o *options, e *events, stop, goOn <-chan struct{}) int {
 	client, err := kgo.NewClient(o.consuming(e)...)
 	if err != nil {
 		usage(err)
@@ -93,6 +93,7 @@ func consume(o *options, e *events, stop <-chan struct{}) int {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
+	go func() { <-goOn; client.ResumeFetchTopics(o.topic) }()
 	received := 0
 	for ctx.Err() == nil {
 		fetches := client.PollFetches(ctx)
@@ -106,7 +107,9 @@ func consume(o *options, e *events, stop <-chan struct{}) int {
 			count++
 			e.emit("recv", fields{"pt": record.Partition, "o": record.Offset, "v": head(record.Value)})
 		})
-		received += count
+		if received += count; o.hold > 0 && received >= o.hold && received-count < o.hold {
+			client.PauseFetchTopics(o.topic)
+		}
 		if count > 0 && o.group != "" && o.assign == "" {
 			switch o.commit {
 			case "sync":

@@ -82,10 +82,10 @@ func (l logger) Log(level kgo.LogLevel, text string, pairs ...any) {
 	l.emit("log", fields{"level": strings.ToUpper(level.String()), "text": text})
 }
 
-// Closed by a line `stop`, by the end of stdin, or by SIGTERM.
-func stopWish() <-chan struct{} {
-	wish := make(chan struct{})
-	var once sync.Once
+// The wish to stop: closed by a line `stop`, by the end of stdin, or by SIGTERM. And the wish to go on: by a line `go`.
+func wishes() (stopped, goneOn <-chan struct{}) {
+	wish, goOn := make(chan struct{}), make(chan struct{})
+	var once, onceOn sync.Once
 	stop := func() { once.Do(func() { close(wish) }) }
 	terms := make(chan os.Signal, 1)
 	signal.Notify(terms, syscall.SIGTERM)
@@ -93,8 +93,11 @@ func stopWish() <-chan struct{} {
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() && strings.TrimSpace(lines.Text()) != "stop" {
+			if strings.TrimSpace(lines.Text()) == "go" {
+				onceOn.Do(func() { close(goOn) })
+			}
 		}
 		stop()
 	}()
-	return wish
+	return wish, goOn
 }

@@ -24,6 +24,7 @@ type options struct {
 	transactionalID              string
 
 	group, assign, from, commit, isolation string
+	hold                                   int
 }
 
 func main() {
@@ -35,9 +36,11 @@ func main() {
 	code := 0
 	switch os.Args[1] {
 	case "produce":
-		code = produce(o, e, stopWish())
+		stop, _ := wishes()
+		code = produce(o, e, stop)
 	case "consume":
-		code = consume(o, e, stopWish())
+		stop, goOn := wishes()
+		code = consume(o, e, stop, goOn)
 	default:
 		code = administer(o, e)
 	}
@@ -77,6 +80,7 @@ func parse(command string, words []string) *options {
 		set.StringVar(&o.from, "from", "earliest", "")
 		set.StringVar(&o.commit, "commit", "auto", "auto, sync, async or none")
 		set.StringVar(&o.isolation, "isolation", "", "")
+		set.IntVar(&o.hold, "hold", 0, "after so many records it stands still, until a line `go`")
 	}
 	set.Parse(words)
 	return o

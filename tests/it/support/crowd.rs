@@ -239,6 +239,12 @@ impl Crowd {
         }
     }
 
+    /// A member with `--hold` in its flags, which stands still.
+    pub fn go_on(&mut self, name: &str) {
+        let driver = self.drivers.get_mut(name).expect("a client of ours");
+        driver.stdin.as_mut().expect("it runs").write_all(b"go\n").expect("it listens");
+    }
+
     /// SIGSTOP: a client that stands still with all it has.
     pub fn pause(&self, name: &str) {
         signal(self.drivers[name].child.id(), "STOP");

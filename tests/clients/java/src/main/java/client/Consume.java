@@ -23,17 +23,21 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** Reads as a member of a group, or with positions of its own (--assign), one event for each record. */
 final class Consume implements ConsumerRebalanceListener {
-    static final String FLAGS = "bootstrap topic name group assign from commit isolation";
+    static final String FLAGS = "bootstrap topic name group assign from commit isolation hold";
 
     private final KafkaConsumer<byte[], byte[]> consumer;
     private final String commit;
     private final boolean ownCommits;
     private final Map<TopicPartition, OffsetAndMetadata> read = new HashMap<>();
     private long received;
+    /** After so many records it stands still: a member that polls and is given nothing. 0: never. */
+    private long hold;
+    private boolean held;
 
     private Consume(Options options) {
         String from = options.text("from", "earliest");
         commit = options.text("commit", "auto");
+        hold = options.number("hold", 0);
         if (!List.of("auto", "sync", "async", "none").contains(commit)) {
             throw new IllegalArgumentException("--commit is auto, sync, async or none");
         }
@@ -106,12 +110,21 @@ final class Consume implements ConsumerRebalanceListener {
     private boolean poll(Stop stop) {
         while (!stop.wishedFor()) {
             try {
+                if (held && stop.goesOn()) {
+                    hold = 0;
+                    held = false;
+                    consumer.resume(consumer.assignment());
+                }
                 ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(500));
                 for (ConsumerRecord<byte[], byte[]> record : records) {
                     received++;
                     Events.emit("recv", "pt", record.partition(), "o", record.offset(), "v", head(record.value()));
                     read.put(new TopicPartition(record.topic(), record.partition()),
                             new OffsetAndMetadata(record.offset() + 1, record.leaderEpoch(), ""));
+                }
+                if (hold > 0 && received >= hold) {
+                    held = true;
+                    consumer.pause(consumer.assignment());
                 }
                 if (ownCommits && !records.isEmpty()) {
                     if (commit.equals("sync")) {
@@ -163,6 +176,9 @@ final class Consume implements ConsumerRebalanceListener {
 
     @Override
     public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+        if (held) {
+            consumer.pause(partitions);
+        }
         Events.emit("assign", "parts", numbers(partitions));
     }
 

@@ -6,10 +6,11 @@ import java.io.InputStreamReader;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 
-/** The wish to end: a line `stop` or the end of stdin, or SIGTERM. */
+/** The wish to end: a line `stop` or the end of stdin, or SIGTERM. And the wish to go on: a line `go`. */
 final class Stop {
     private final CountDownLatch wished = new CountDownLatch(1);
     private volatile Runnable wake = () -> { };
+    private volatile boolean goesOn;
 
     static Stop listen() {
         Stop stop = new Stop();
@@ -31,8 +32,8 @@ final class Stop {
 
     private void readInput() {
         try (BufferedReader input = new BufferedReader(new InputStreamReader(System.in))) {
-            for (String line = input.readLine(); line != null && !line.equals("stop"); ) {
-                line = input.readLine();
+            for (String line = input.readLine(); line != null && !line.equals("stop"); line = input.readLine()) {
+                goesOn |= line.equals("go");
             }
         } catch (IOException ignored) {
             // the same as the end of it
@@ -47,6 +48,10 @@ final class Stop {
 
     boolean wishedFor() {
         return wished.getCount() == 0;
+    }
+
+    boolean goesOn() {
+        return goesOn;
     }
 
     /** Waits until `nanoTime`, or less if the wish comes; says whether it has come. */
