@@ -8,6 +8,7 @@ mod crashes;
 mod demo;
 mod every_client;
 mod groups;
+mod herd;
 mod leaving;
 mod lost_answer;
 mod outage;

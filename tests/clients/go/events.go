@@ -15,9 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Events as lines of JSON on stdout, in order, at most 50 ms late.
+// Events of one client as lines of JSON on stdout, in order, at most 50 ms late.
 type events struct {
 	client string
+	*lines
+}
+
+// Those of all clients of this process.
+type lines struct {
 	lock   sync.Mutex
 	out    *bufio.Writer
 	began  time.Time
@@ -27,7 +32,7 @@ type events struct {
 type fields map[string]any
 
 func newEvents(client string) *events {
-	e := &events{client: client, out: bufio.NewWriterSize(os.Stdout, 1<<16), began: time.Now(), offset: monotonic()}
+	e := &events{client, &lines{out: bufio.NewWriterSize(os.Stdout, 1<<16), began: time.Now(), offset: monotonic()}}
 	go func() {
 		for range time.Tick(50 * time.Millisecond) {
 			e.flush()
@@ -35,6 +40,8 @@ func newEvents(client string) *events {
 	}()
 	return e
 }
+
+func (e *events) of(client string) *events { return &events{client, e.lines} }
 
 // CLOCK_MONOTONIC, which Go keeps to itself: one clock for all drivers of a machine.
 func monotonic() float64 {
@@ -62,7 +69,7 @@ func (e *events) emit(event string, more fields) {
 	e.out.WriteByte('\n')
 }
 
-func (e *events) flush() {
+func (e *lines) flush() {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	if e.out.Flush() != nil {

@@ -1,4 +1,4 @@
-// The driver of franz-go: produce, consume and admin, one event for each outcome.
+// The driver of franz-go: produce, consume (one member, or a herd of them) and admin, one event for each outcome.
 package main
 
 import (
@@ -24,12 +24,12 @@ type options struct {
 	transactionalID              string
 
 	group, assign, from, commit, isolation string
-	hold                                   int
+	hold, groups, members                  int
 }
 
 func main() {
-	if len(os.Args) < 2 || !slices.Contains([]string{"produce", "consume", "admin"}, os.Args[1]) {
-		usage(fmt.Errorf("produce, consume or admin"))
+	if len(os.Args) < 2 || !slices.Contains([]string{"produce", "consume", "herd", "admin"}, os.Args[1]) {
+		usage(fmt.Errorf("produce, consume, herd or admin"))
 	}
 	o := parse(os.Args[1], os.Args[2:])
 	e := newEvents(o.name)
@@ -41,6 +41,9 @@ func main() {
 	case "consume":
 		stop, goOn := wishes()
 		code = consume(o, e, stop, goOn)
+	case "herd":
+		stop, goOn := wishes()
+		code = herd(o, e, stop, goOn)
 	default:
 		code = administer(o, e)
 	}
@@ -80,6 +83,8 @@ func parse(command string, words []string) *options {
 		set.StringVar(&o.from, "from", "earliest", "")
 		set.StringVar(&o.commit, "commit", "auto", "auto, sync, async or none")
 		set.StringVar(&o.isolation, "isolation", "", "")
+		set.IntVar(&o.groups, "groups", 1, "of a herd")
+		set.IntVar(&o.members, "members", 1, "of each of its groups")
 		set.IntVar(&o.hold, "hold", 0, "after so many records it stands still, until a line `go`")
 	}
 	set.Parse(words)

@@ -45,6 +45,8 @@ struct Driver {
 enum Role {
     Producer,
     Member(String),
+    /// Its groups, and their members.
+    Herd(BTreeMap<String, Vec<String>>),
     /// Whether it reads everything, from the beginning.
     Assigned {
         complete: bool,
@@ -84,6 +86,21 @@ impl Crowd {
         self.expect.readers.insert(name.to_owned(), Reading::Group { name: group.to_owned(), redelivery: true });
     }
 
+    /// So many groups of franz-go, `GROUP-0` and so on, in one process; its members are `NAME-GROUP-MEMBER`, by numbers.
+    pub fn herd(&mut self, name: &str, group: &str, groups: usize, members: usize) {
+        let members_of = |g: usize| (0..members).map(|m| format!("{name}-{g}-{m}")).collect::<Vec<_>>();
+        let all: BTreeMap<_, _> = (0..groups).map(|g| (format!("{group}-{g}"), members_of(g))).collect();
+        for (group, members) in &all {
+            for member in members {
+                self.expect.readers.insert(member.clone(), Reading::group(group));
+                self.expect.libs.insert(member.clone(), "franz-go".to_owned());
+            }
+        }
+        let [groups, members] = [groups, members].map(|n| n.to_string());
+        let flags = ["--group", group, "--groups", &groups, "--members", &members];
+        self.spawn("franz-go", "herd", name, &flags, Role::Herd(all));
+    }
+
     /// With `--assign` in its flags. `complete`: from the beginning to the end of all partitions.
     pub fn reader(&mut self, lib: &str, name: &str, complete: bool, flags: &[&str]) {
         self.expect.readers.insert(name.to_owned(), Reading::Assign { complete });
@@ -113,11 +130,14 @@ impl Crowd {
         self.drivers.iter().filter_map(of).collect()
     }
 
-    fn members(&self) -> BTreeMap<String, Vec<String>> {
+    /// By group.
+    pub fn members(&self) -> BTreeMap<String, Vec<String>> {
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, driver) in &self.drivers {
-            if let Role::Member(group) = &driver.role {
-                groups.entry(group.clone()).or_default().push(name.clone());
+            match &driver.role {
+                Role::Member(group) => groups.entry(group.clone()).or_default().push(name.clone()),
+                Role::Herd(all) => groups.extend(all.clone()),
+                Role::Producer | Role::Assigned { .. } => {}
             }
         }
         groups

@@ -38,6 +38,8 @@ pub struct Proxy {
     /// Lines for its config.
     pub more: &'static str,
     pub hold_budget: &'static str,
+    /// Clients come to it by themselves: more of them than are looked at.
+    pub is_unwatched: bool,
     socket: PathBuf,
     monitor: u16,
     source: String,
@@ -65,6 +67,7 @@ impl Proxy {
             // Brokers, clients and the proxy share few cores: a broker may be silent for long, and is not dead.
             more: "timeouts: { straggling_part: 20s }",
             hold_budget: "20s",
+            is_unwatched: false,
             socket: home.path().join("control.sock"),
             monitor: std::iter::repeat_with(free_port).find(|other| *other != port).expect("there is no end"),
             source: rig.bootstrap(Side::Source).to_owned(),
@@ -85,7 +88,7 @@ impl Proxy {
 
     /// Where clients go: the relay, which leads to the proxy.
     pub fn bootstrap(&self) -> String {
-        self.relay.address.clone()
+        if self.is_unwatched { format!("127.0.0.1:{}", self.port) } else { self.relay.address.clone() }
     }
 
     /// Answers to clients that were looked at.
@@ -100,7 +103,7 @@ impl Proxy {
     /// Writes the config as it is now.
     pub fn config(&self) -> PathBuf {
         let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
-        let (socket, state, advertise) = (self.socket.display(), self.state.display(), &self.relay.address);
+        let (socket, state, advertise) = (self.socket.display(), self.state.display(), self.bootstrap());
         let hold_budget = self.hold_budget;
         let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
         let text = format!(
