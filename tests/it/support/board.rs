@@ -21,7 +21,16 @@ pub struct Board {
 #[derive(Default)]
 struct Inner {
     events: Vec<Event>,
+    commits: Vec<Committed>,
     tallies: Tallies,
+}
+
+/// A commit that its client was told to have been done: by partition, the next offset.
+#[derive(Clone)]
+pub struct Committed {
+    pub t: f64,
+    pub client: String,
+    pub offsets: BTreeMap<String, i64>,
 }
 
 pub type Tallies = BTreeMap<String, Tally>;
@@ -50,7 +59,14 @@ impl Board {
         let mut line = String::new();
         let mut heard = Vec::new();
         while lines.read_line(&mut line).unwrap_or(0) > 0 {
-            heard.push(Event::parse(&line).unwrap_or_else(|e| panic!("{client} says {line}: {e}")));
+            let event = Event::parse(&line).unwrap_or_else(|e| panic!("{client} says {line}: {e}"));
+            if matches!(event.what, What::Commit { ok: true, .. }) {
+                let told: serde_json::Value = serde_json::from_str(&line).expect("it was parsed");
+                let offsets = serde_json::from_value(told["offsets"].clone()).unwrap_or_default();
+                let committed = Committed { t: event.t, client: event.client.clone(), offsets };
+                self.inner.lock().unwrap().commits.push(committed);
+            }
+            heard.push(event);
             line.clear();
             if lines.buffer().is_empty() || heard.len() > 5000 {
                 self.take(std::mem::take(&mut heard));
@@ -127,6 +143,10 @@ impl Board {
 
     pub fn tally(&self, client: &str) -> Tally {
         self.inner.lock().unwrap().tallies.get(client).cloned().unwrap_or_default()
+    }
+
+    pub fn commits(&self) -> Vec<Committed> {
+        self.inner.lock().unwrap().commits.clone()
     }
 
     /// All that was said, each client's in its order.
