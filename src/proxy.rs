@@ -290,8 +290,9 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     tasks.spawn_local(unless(stop.clone(), finish));
 
     // Connections of its own: a commit that waits for followers must not delay a seal's question.
-    let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told);
-    tasks.spawn_local(unless(stop.clone(), shadows));
+    let no_clients = CancellationToken::new();
+    let shadows = shadow_writer::run(shared.clone(), Side::BOTH.map(admin), shadows_told, no_clients.clone());
+    tasks.spawn_local(shadows);
 
     let watched = sealed_sides::run(
         shared.clone(),
@@ -350,6 +351,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     for worker in workers {
         drop(tokio::task::spawn_blocking(move || worker.join()).await);
     }
+    no_clients.cancel();
     // Until now it can be watched how the winding down goes.
     wound_down.cancel();
     // What still hangs then hangs on a peer.

@@ -128,6 +128,11 @@ impl Pending {
         self.entries == 0
     }
 
+    /// Nothing is to be written, read or deleted.
+    pub fn owes_nothing(&self) -> bool {
+        self.is_empty() && self.changed.is_empty() && self.deleted.is_empty() && self.forgotten.is_empty()
+    }
+
     /// Half of the room is left to commits: a pass over all groups stops here.
     pub fn has_room(&self) -> bool {
         self.entries < self.limit / 2

@@ -5,6 +5,7 @@
 //! * One thing at a time: while positions are written none is read, so what was read is never older than what was
 //!   written before. What clients commit meanwhile is taken in all the time, and wins.
 //! * A cluster that is away costs a try a second; what is owed waits, coalesced.
+//! * When the proxy stops, what is owed is written first, so that either cluster can go on by itself.
 #![expect(clippy::disallowed_methods, reason = "io: asks both clusters, waits between tries")]
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::commits::UnderWay;
 use super::home;
@@ -43,13 +45,21 @@ const MOST_AT_ONCE: usize = 10_000;
 const PACE: Duration = Duration::from_millis(100);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// For what is owed when the proxy stops: a cluster that is away by then does not keep it.
+const LAST: Duration = Duration::from_secs(5);
 /// Well within the shortest usual `offsets.retention.minutes`, a day (seven are the default).
 const AFRESH: Duration = Duration::from_secs(6 * 3600);
 /// Remembered coordinators, and groups that were complained about; beyond it the memory starts anew.
 const MOST_REMEMBERED: usize = 100_000;
 
-/// Writes for ever.
-pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::UnboundedReceiver<Told>) {
+/// Writes until `last`, when no client commits any more, and then what is still owed.
+pub async fn run(
+    shared: Arc<Shared>,
+    admins: [Rc<Admin>; 2],
+    receiver: mpsc::UnboundedReceiver<Told>,
+    last: CancellationToken,
+) {
+    let mut until: Option<Instant> = None;
     let mut routes = shared.routes_changed.subscribe();
     let mut inbox = Inbox { receiver, pending: Pending::new(MOST_PENDING) };
     let now = Instant::now();
@@ -68,6 +78,9 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
         inbox.drain();
         let now = Instant::now();
         writer.notice(&mut inbox.pending, now);
+        if until.is_some_and(|until| now >= until || writer.owes_nothing(&inbox.pending)) {
+            return;
+        }
         if now >= writer.write_at {
             let groups = inbox.pending.deletions(GROUPS, now);
             if !groups.is_empty() {
@@ -89,10 +102,12 @@ pub async fn run(shared: Arc<Shared>, admins: [Rc<Admin>; 2], receiver: mpsc::Un
             writer.read(&mut inbox).await;
             continue;
         }
-        let wake = sleep_until(writer.wake(&inbox.pending, now));
+        let wake = writer.wake(&inbox.pending, now);
+        let wake = sleep_until(until.map_or(wake, |until| wake.min(until)));
         tokio::select! {
             Some(told) = inbox.receiver.recv() => inbox.pending.tell(told),
             Ok(()) = routes.changed() => writer.notice_seals(),
+            () = last.cancelled(), if until.is_none() => until = Some(Instant::now() + LAST),
             () = wake => {}
         }
     }
@@ -201,6 +216,10 @@ impl Writer {
         if now >= self.afresh_at {
             self.afresh_at = now + AFRESH;
         }
+    }
+
+    fn owes_nothing(&self, pending: &Pending) -> bool {
+        !self.list_wanted && self.to_read.is_empty() && pending.owes_nothing()
     }
 
     fn may_read(&self, pending: &Pending) -> bool {

@@ -22,6 +22,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
 
 const SEAM: i64 = 100;
 const START: i64 = 7;
@@ -96,7 +97,8 @@ impl Rig {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let receiver = self.receiver.take().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let writer = shadow_writer::run(self.shared.clone(), self.admins(), receiver);
+            let last = CancellationToken::new();
+            let writer = shadow_writer::run(self.shared.clone(), self.admins(), receiver, last);
             let played = tokio::time::timeout(Duration::from_secs(60), story(self));
             tokio::select! {
                 () = writer => unreachable!("it writes for ever"),
@@ -110,6 +112,23 @@ impl Rig {
         let line = text.lines().find(|l| l.contains("shadow_commits_total") && l.contains(outcome))?;
         line.rsplit(' ').next()?.parse().ok()
     }
+}
+
+#[test]
+fn what_is_owed_is_written_before_the_end() {
+    let mut rig = Rig::new(2);
+    rig.seal();
+    for v in 0..=SEAM + 1 {
+        rig.tell("g", 0, v);
+    }
+    let (receiver, last) = (rig.receiver.take().unwrap(), CancellationToken::new());
+    last.cancel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let writer = shadow_writer::run(rig.shared.clone(), rig.admins(), receiver, last);
+        tokio::time::timeout(Duration::from_secs(60), writer).await.expect("it ends");
+    });
+    assert_eq!(rig.of(Side::Target).committed("g", "orders", 0), Some(START + 1));
 }
 
 #[test]
