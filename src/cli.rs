@@ -50,6 +50,10 @@ pub enum Command {
     Switch(SwitchArgs),
     /// All steps of a migration's scheme, stopping at each guard
     Cutover(CutoverArgs),
+    /// The end: positions hold natively on both clusters, and the source is left
+    Complete(CompleteArgs),
+    /// The certificate of a migration
+    Report(ReportArgs),
     /// Forget a migration that has sealed nothing yet; deletes nothing, says what is left
     Abort(AbortArgs),
     /// Accept, on record, that a group has not read all that lies before the switch
@@ -141,6 +145,33 @@ pub struct AbortArgs {
     pub dry_run: bool,
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CompleteArgs {
+    pub migration: String,
+    /// Say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    pub migration: String,
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ReportFormat,
+    /// From the journal in a state directory instead of the control socket; it is only read, and its proxy may run
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Text,
+    Json,
+    Html,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -285,8 +316,11 @@ pub struct TranslateArgs {
     #[arg(long, value_enum, default_value = "virtual")]
     pub from: Terms,
     /// From the journal in a state directory instead of the control socket; it is only read, and its proxy may run
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "certificate")]
     pub state: Option<PathBuf>,
+    /// From a certificate instead, as `report --format json` wrote it
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
 }

@@ -21,6 +21,9 @@ pub const SEAL: &[&str] = &[
 /// In the order in which the move of a group comes by them; by the first one only if it speaks KIP-848.
 pub const MOVE: &[&str] = &["move.called", "move.gathered", "move.copied", "move.journalled", "move.released"];
 
+/// In the order in which the end of a migration comes by them.
+pub const COMPLETE: &[&str] = &["complete.closed", "complete.journalled"];
+
 #[cfg(not(feature = "crash-points"))]
 #[macro_export]
 macro_rules! crash_point {
@@ -81,7 +84,7 @@ mod armed {
         match times {
             Some(times) if is_listed(name) => Plan { name: name.to_owned(), left: AtomicU32::new(times) },
             _ => {
-                let points = [super::SEAL, super::MOVE].concat();
+                let points = [super::SEAL, super::MOVE, super::COMPLETE].concat();
                 eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {points:?}");
                 std::process::exit(2);
             }
@@ -89,7 +92,7 @@ mod armed {
     }
 
     pub const fn is_listed(name: &str) -> bool {
-        is_in(super::SEAL, name) || is_in(super::MOVE, name)
+        is_in(super::SEAL, name) || is_in(super::MOVE, name) || is_in(super::COMPLETE, name)
     }
 
     const fn is_in(list: &[&str], name: &str) -> bool {

@@ -56,6 +56,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, End> {
         Command::Status(args) => block_on(commands::status(&client(), args)),
         Command::Prepare(args) => block_on(commands::prepare(&client(), args)),
         Command::Switch(args) => block_on(commands::switch(&client(), args)),
+        Command::Complete(args) => block_on(commands::complete(&client(), args)),
+        Command::Report(args) => block_on(commands::report(&client(), args)),
         Command::Abort(args) => block_on(commands::abort(&client(), args)),
         Command::Waive(args) => block_on(commands::waive(&client(), args)),
         Command::Skip(args) => block_on(commands::skip(&client(), args)),

@@ -27,7 +27,7 @@ use super::groups::{enter, lost_code, note_error};
 use super::{Answers, Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::commits::UnderWay;
-use crate::groups::moves::Protocol;
+use crate::groups::moves::{Beat, Protocol};
 use crate::ids::Side;
 use crate::store::identity::is_marker_topic;
 
@@ -162,8 +162,11 @@ impl Heartbeat {
             code::NONE if answer.member_epoch == epoch && answer.assignment.is_none() => {
                 let has_none =
                     self.request.topic_partitions.as_ref().is_some_and(|t| t.iter().all(|t| t.partitions.is_empty()));
-                let is_known = cx.shared.moves.beat(group, member, has_none);
-                let nothing = (!is_known).then(Assignment::default);
+                let nothing = match cx.shared.moves.beat(group, member, has_none) {
+                    Beat::Told => Some(Assignment::default()),
+                    Beat::GaveUp => None,
+                    Beat::Asked => return ConsumerGroupHeartbeatResponse::default().with_error_code(ASKS_FOR_STATE),
+                };
                 return answer.with_assignment(nothing).with_heartbeat_interval_ms(SOON_MS);
             }
             code::NONE => {
@@ -185,7 +188,8 @@ impl Heartbeat {
 
 /// What a new home says of a member of before the move of a group of KIP-848, whose members keep their ids.
 pub(super) fn is_of_before(cx: &Context<'_>, group: &str, error: i16) -> bool {
-    matches!(error, code::UNKNOWN_MEMBER_ID | code::GROUP_ID_NOT_FOUND) && cx.shared.homes.has_moved_as_consumer(group)
+    matches!(error, code::UNKNOWN_MEMBER_ID | code::GROUP_ID_NOT_FOUND)
+        && cx.shared.homes.has_moved_as_consumer(group, cx.now_ms)
 }
 
 /// The side whose snapshot is older than topics that it assigns: one of them may be our own.

@@ -101,8 +101,8 @@ fn may_not(cx: &Context<'_>, topic: &CreatePartitionsTopic) -> Option<(i16, Stri
     }
     let migration = cx.shared.prepared_by(&topic.name)?;
     let text = format!(
-        "topic {} is part of migration {migration}, which has prepared it: its partitions stay as many as they are until \
-         that is over",
+        "topic {} is part of migration {migration}, which has prepared it: through the proxy its partitions stay as many as \
+         they are",
         topic.name.as_str()
     );
     Some((code::POLICY_VIOLATION, text))

@@ -239,6 +239,9 @@ impl Gather {
         let (topic, index) = &wanted.key;
         let (side, place) = match cx.partitions.get(topic, *index) {
             Some(state) => {
+                if wanted.v < state.map.start() {
+                    return Route::Error(code::OFFSET_OUT_OF_RANGE);
+                }
                 let place = self.place(state, wanted.v);
                 let beyond = |end: VOffset| wanted.v.max(place.at()) >= end;
                 if state.kept_at().is_some_and(beyond) {

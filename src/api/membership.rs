@@ -284,6 +284,9 @@ fn disturb(cx: &Context<'_>, group: &str, member: &str, error: i16) {
 
 fn heartbeat(cx: &Context<'_>, beat: &HeartbeatRequest, mut answer: HeartbeatResponse) -> HeartbeatResponse {
     let group = beat.group_id.as_str();
+    if answer.error_code == code::NONE {
+        cx.shared.heard.beat(group, &beat.member_id, beat.generation_id);
+    }
     if !cx.shared.moves.is_moving(group) {
         return answer;
     }

@@ -20,6 +20,9 @@ use crate::groups::position::{self, Position};
 use crate::groups::shadow::{self, Shadow, Told};
 use crate::ids::{NO_EPOCH, TopicPartition, Virtual};
 
+/// From this version on it may come from a member of KIP-848.
+const MEMBER_EPOCHS: i16 = 9;
+
 pub struct OffsetCommit {
     request: OffsetCommitRequest,
     /// The group does not move before this has its answer.
@@ -102,7 +105,7 @@ impl Machine for OffsetCommit {
             Some(Ok(ResponseKind::OffsetCommit(answer))) => answer,
             _ => self.lost(error),
         };
-        if !self.request.member_id.is_empty() {
+        if !self.request.member_id.is_empty() && cx.version >= MEMBER_EPOCHS {
             let parts = answer.topics.iter_mut().flat_map(|t| &mut t.partitions);
             let of_before = parts.filter(|p| is_of_before(cx, group, p.error_code));
             of_before.for_each(|p| p.error_code = code::STALE_MEMBER_EPOCH);

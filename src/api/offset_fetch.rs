@@ -34,7 +34,7 @@ impl OffsetFetch {
         let asks = self.asks_of(cx.version, |group, mut request| {
             let home = cx.shared.homes.of(group);
             asked.push(home);
-            if cx.shared.homes.has_moved_as_consumer(group) {
+            if cx.shared.homes.has_moved_as_consumer(group, cx.now_ms) {
                 // It may be one of before the move, who keeps its id: it reads what everybody may read.
                 for group in &mut request.groups {
                     (group.member_id, group.member_epoch) = (None, NO_MEMBER_EPOCH);

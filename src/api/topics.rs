@@ -235,7 +235,9 @@ fn may_not_delete(cx: &Context<'_>, topic: &str) -> Option<(i16, String)> {
         return Some((code::UNKNOWN_TOPIC_OR_PARTITION, "the source has no such topic".to_owned()));
     }
     let migration = cx.shared.prepared_by(topic)?;
-    let text =
-        format!("topic {topic} is part of migration {migration}, which has prepared it: it stays until that is over");
+    let text = format!(
+        "topic {topic} is part of migration {migration}, which has prepared it: through the proxy it stays; delete it on the \
+         clusters when no client uses the proxy any more"
+    );
     Some((code::POLICY_VIOLATION, text))
 }

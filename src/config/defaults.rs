@@ -89,6 +89,10 @@ impl Default for Timeouts {
 
 impl Default for Seal {
     fn default() -> Self {
-        Self { hold_budget: Duration::from_secs(5), settle_time: Duration::from_secs(10) }
+        Self {
+            hold_budget: Duration::from_secs(5),
+            settle_time: Duration::from_secs(10),
+            grace_time: Duration::from_secs(30),
+        }
     }
 }

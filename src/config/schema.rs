@@ -181,6 +181,10 @@ pub struct Seal {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub settle_time: Duration,
+    /// So long after a seal `complete` looks for records that were written around the proxy.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub grace_time: Duration,
 }
 
 /// A named set of topics with one scheme.

@@ -15,8 +15,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 
 use super::protocol::{
-    ErrorBody, MigrationStatus, Outcome, Refusal, SkipBody, Status, StepBody, SwitchBody, TranslateQuery, Translation,
-    WaiveBody,
+    ErrorBody, MigrationStatus, Outcome, Refusal, Report, SkipBody, Status, StepBody, SwitchBody, TranslateQuery,
+    Translation, WaiveBody,
 };
 
 #[derive(Clone, Debug)]
@@ -54,6 +54,14 @@ impl Client {
 
     pub async fn prepare(&self, migration: &str, body: &StepBody) -> Result<Outcome, ClientError> {
         self.post(migration, "prepare", body).await
+    }
+
+    pub async fn complete(&self, migration: &str, body: &StepBody) -> Result<Outcome, ClientError> {
+        self.post(migration, "complete", body).await
+    }
+
+    pub async fn report(&self, migration: &str) -> Result<Report, ClientError> {
+        self.call(Method::GET, &format!("/v1/migrations/{}/report", escape(migration)), Bytes::new()).await
     }
 
     pub async fn abort(&self, migration: &str, body: &StepBody) -> Result<Outcome, ClientError> {

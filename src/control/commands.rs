@@ -10,12 +10,16 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::protocol::{
-    MigrationStatus, NEXT_PREPARE, NEXT_SWITCH_CONSUMERS, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS, Outcome, Refusal,
-    SkipBody, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
+    MigrationStatus, NEXT_COMPLETE, NEXT_PREPARE, NEXT_SWITCH_CONSUMERS, NEXT_SWITCH_GROUPS, NEXT_SWITCH_PRODUCERS,
+    Outcome, Refusal, SkipBody, StepBody, SwitchBody, TranslateQuery, WaiveBody, What,
 };
-use super::{render, translate};
-use crate::cli::{AbortArgs, CutoverArgs, PrepareArgs, SkipArgs, StatusArgs, SwitchArgs, TranslateArgs, WaiveArgs};
+use super::{render, report, translate};
+use crate::cli::{
+    AbortArgs, CompleteArgs, CutoverArgs, PrepareArgs, ReportArgs, ReportFormat, SkipArgs, StatusArgs, SwitchArgs,
+    TranslateArgs, WaiveArgs,
+};
 use crate::ids::Side;
+use crate::migration::certificate;
 use crate::store::Journal;
 
 /// Refused or failed: exit code 1, one line.
@@ -69,6 +73,30 @@ pub async fn prepare(client: &Client, args: &PrepareArgs) -> Result<(), Failed> 
     tell(&outcome, args.json)
 }
 
+pub async fn complete(client: &Client, args: &CompleteArgs) -> Result<(), Failed> {
+    let body = StepBody { expect_step: None, dry_run: args.dry_run };
+    let outcome = with_spinner("completing", client.complete(&args.migration, &body)).await?;
+    tell(&outcome, args.json)
+}
+
+/// From the running proxy, or with `--state` from the journal that it writes or wrote: the same certificate.
+pub async fn report(client: &Client, args: &ReportArgs) -> Result<(), Failed> {
+    let certificate = match &args.state {
+        None => client.report(&args.migration).await.map_err(or_its_journal)?,
+        Some(dir) => {
+            let state = Journal::look(dir).map_err(|e| Failed(e.to_string()))?;
+            let known = state.migrations.keys().map(String::as_str);
+            let unknown = || ClientError::from(Refusal::unknown_migration(&args.migration, known));
+            certificate::of(&state, &args.migration).ok_or_else(unknown)?
+        }
+    };
+    match args.format {
+        ReportFormat::Json => json(&certificate),
+        ReportFormat::Text => out(&report::text(&certificate)),
+        ReportFormat::Html => out(&report::html(&certificate)),
+    }
+}
+
 pub async fn abort(client: &Client, args: &AbortArgs) -> Result<(), Failed> {
     let body = StepBody { expect_step: None, dry_run: args.dry_run };
     let outcome = with_spinner("aborting", client.abort(&args.migration, &body)).await?;
@@ -113,7 +141,7 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
         let Some(next) = now.next.as_deref() else {
             return out(&format!("{}: at step `{}`, nothing is left to do\n", now.name, now.step));
         };
-        if next != NEXT_PREPARE && moves(next).is_none() {
+        if !matches!(next, NEXT_PREPARE | NEXT_COMPLETE) && moves(next).is_none() {
             let text = format!("{}: at step `{}`; next is `{next}`, which is not built yet\n", now.name, now.step);
             return out(&text);
         }
@@ -134,6 +162,9 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
         Some(NEXT_PREPARE) => {
             client.prepare(name, &StepBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
         }
+        Some(NEXT_COMPLETE) => {
+            client.complete(name, &StepBody { dry_run: true, expect_step: Some(now.step.clone()) }).await?
+        }
         next => match next.and_then(moves) {
             Some(what) => client.switch(name, &to_target(&now, what, true)).await?,
             None => {
@@ -147,12 +178,11 @@ async fn rehearse(client: &Client, name: &str) -> Result<(), Failed> {
 
 async fn step(client: &Client, now: &MigrationStatus, next: &str) -> Result<Outcome, Failed> {
     let name = &now.name;
+    let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
     let outcome = match moves(next) {
         Some(what) => with_spinner(next, client.switch(name, &to_target(now, what, false))).await?,
-        None => {
-            let body = StepBody { dry_run: false, expect_step: Some(now.step.clone()) };
-            with_spinner("preparing", client.prepare(name, &body)).await?
-        }
+        None if next == NEXT_COMPLETE => with_spinner("completing", client.complete(name, &body)).await?,
+        None => with_spinner("preparing", client.prepare(name, &body)).await?,
     };
     Ok(outcome)
 }
@@ -191,13 +221,19 @@ fn confirm(now: &MigrationStatus, next: &str) -> Result<(), Failed> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failed("not confirmed".to_owned())) }
 }
 
-/// From the running proxy, or with `--state` from the journal that it writes or wrote: the same answer.
+/// From the running proxy, with `--state` from the journal that it writes or wrote, or from a certificate: the same answer.
 pub async fn translate(client: &Client, args: &TranslateArgs) -> Result<(), Failed> {
     let TranslateArgs { topic, partition, offset, from, .. } = args.clone();
     let asked = TranslateQuery { topic, partition, offset, from };
-    let translation = match &args.state {
-        None => client.translate(&asked).await.map_err(or_its_journal)?,
-        Some(dir) => {
+    let translation = match (&args.certificate, &args.state) {
+        (Some(file), _) => {
+            let of_file = |e: &dyn std::fmt::Display| Failed(format!("{}: {e}", file.display()));
+            let text = std::fs::read(file).map_err(|e| of_file(&e))?;
+            let certificate = serde_json::from_slice(&text).map_err(|e| of_file(&e))?;
+            translate::by_certificate(&certificate, &asked).map_err(ClientError::from)?
+        }
+        (None, None) => client.translate(&asked).await.map_err(or_its_journal)?,
+        (None, Some(dir)) => {
             let state = Journal::look(dir).map_err(|e| Failed(e.to_string()))?;
             translate::answer(&state, &asked).map_err(ClientError::from)?
         }

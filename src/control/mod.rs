@@ -6,6 +6,7 @@ pub mod commands;
 pub mod operator;
 pub mod protocol;
 pub mod render;
+pub mod report;
 pub mod server;
 pub mod translate;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::protocol::{Command, Event, MigrationStatus, Outcome, Refusal, Status, TranslateQuery, Translation};
+use super::protocol::{Command, Event, MigrationStatus, Outcome, Refusal, Report, Status, TranslateQuery, Translation};
 use super::translate;
+use crate::migration::certificate;
 use crate::store::State;
 
 /// Who is at the other end of the socket, as the kernel says.
@@ -56,6 +57,15 @@ impl Operator {
 
     pub fn translate(&self, asked: &TranslateQuery) -> Result<Translation, Refusal> {
         translate::answer(&(self.decided)(), asked)
+    }
+
+    /// The certificate, as far as it has come.
+    pub fn report(&self, migration: &str) -> Result<Report, Refusal> {
+        self.migration(migration)?;
+        certificate::of(&(self.decided)(), migration).ok_or_else(|| {
+            let message = format!("migration {migration} is not prepared: there is nothing to report");
+            Refusal::new("not_prepared", message, format!("run `kafka-cutover prepare {migration}` first"))
+        })
     }
 
     pub fn events(&self) -> broadcast::Receiver<Event> {

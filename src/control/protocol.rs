@@ -6,12 +6,14 @@ use serde_json::{Map, Value};
 use crate::config::Scheme;
 use crate::ids::{NOffset, Side, TopicPartition, VOffset};
 use crate::store::event::WaiverKind;
+use crate::store::{Check, GroupPosition};
 
 /// What may be put into a migration's `next`, as far as `cutover` runs it.
 pub const NEXT_PREPARE: &str = "prepare";
 pub const NEXT_SWITCH_PRODUCERS: &str = "switch producers";
 pub const NEXT_SWITCH_CONSUMERS: &str = "switch consumers";
 pub const NEXT_SWITCH_GROUPS: &str = "switch groups";
+pub const NEXT_COMPLETE: &str = "complete";
 
 /// One mutating call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum Action {
         /// Go on over what an operator may overrule.
         force: bool,
     },
+    /// The log leaves its other side.
+    Complete,
     Abort,
     /// The operator's word that something is accepted which would stop a step.
     Waive {
@@ -79,6 +83,7 @@ impl Action {
             Action::SwitchProducers { .. } => NEXT_SWITCH_PRODUCERS,
             Action::SwitchConsumers { .. } => NEXT_SWITCH_CONSUMERS,
             Action::SwitchGroups { .. } => NEXT_SWITCH_GROUPS,
+            Action::Complete => NEXT_COMPLETE,
             Action::Abort => "abort",
             Action::Waive { .. } => "waive",
             Action::Skip { .. } => "skip",
@@ -86,7 +91,7 @@ impl Action {
     }
 }
 
-/// The body of `POST …/prepare` and of `POST …/abort`.
+/// The body of `POST …/prepare`, of `POST …/complete` and of `POST …/abort`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StepBody {
@@ -360,6 +365,74 @@ pub struct PartitionBehind {
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
+}
+
+/// The certificate of a migration: `report --format json`, `GET /v1/migrations/{name}/report`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub migration: String,
+    pub scheme: String,
+    pub step: String,
+    /// The clusters' own ids, as far as they have any.
+    pub source: Option<String>,
+    pub target: Option<String>,
+    /// RFC 3339, of the last seal.
+    pub sealed_at: Option<String>,
+    /// How long that seal held produce.
+    pub hold_ms: Option<u64>,
+    /// RFC 3339.
+    pub completed_at: Option<String>,
+    pub partitions: Vec<ReportedPartition>,
+    pub groups: Vec<ReportedGroup>,
+    /// What was looked at before it was completed.
+    pub checks: Vec<Check>,
+    pub waived: Vec<Waived>,
+    /// What no reader gets any more, because its cluster was lost.
+    pub skipped: Vec<SkippedPart>,
+    pub result: ReportResult,
+    /// What the operator may do now, in words.
+    pub promise: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportResult {
+    Ok,
+    /// It was completed, and something is not as it should be.
+    Failed,
+    NotCompleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedPartition {
+    pub topic: String,
+    pub partition: i32,
+    /// In the order of the log as clients saw it: where one ends a side was sealed, where the next begins the other went on.
+    pub segments: Vec<ReportedSegment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedSegment {
+    pub side: Side,
+    /// Its first offset.
+    #[serde(rename = "virtual")]
+    pub virtual_start: VOffset,
+    #[serde(rename = "native")]
+    pub native_start: NOffset,
+    /// `None`: open.
+    pub length: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedGroup {
+    pub id: String,
+    pub home: Side,
+    /// RFC 3339, when it became at home there.
+    pub moved_at: Option<String>,
+    /// What it had committed when it moved.
+    pub before: Vec<GroupPosition>,
+    /// What both sides hold since the migration was completed.
+    pub after: Vec<GroupPosition>,
 }
 
 /// `GET /v1/offsets/translate`, as its query.

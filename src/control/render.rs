@@ -129,11 +129,11 @@ fn details(m: &MigrationStatus, colour: bool) -> String {
 }
 
 /// Group ids come from clients, and a terminal does what control characters say.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn table(colour: bool) -> Table {
+pub(super) fn table(colour: bool) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     if colour {

@@ -36,6 +36,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 const ROUTES: &str = "there is: GET /v1/status, GET /v1/migrations, GET /v1/migrations/{name}, GET /v1/events, \
                       POST /v1/migrations/{name}/prepare, POST /v1/migrations/{name}/switch, \
+                      POST /v1/migrations/{name}/complete, GET /v1/migrations/{name}/report, \
                       POST /v1/migrations/{name}/abort, POST /v1/migrations/{name}/waive, \
                       POST /v1/migrations/{name}/skip, \
                       GET /v1/offsets/translate?topic=&partition=&offset=&from=";
@@ -143,6 +144,8 @@ fn router(operator: Operator, stop: CancellationToken) -> Router {
         .route("/v1/migrations/{name}", get(migration))
         .route("/v1/migrations/{name}/prepare", post(prepare))
         .route("/v1/migrations/{name}/switch", post(switch))
+        .route("/v1/migrations/{name}/complete", post(complete))
+        .route("/v1/migrations/{name}/report", get(report))
         .route("/v1/migrations/{name}/abort", post(abort))
         .route("/v1/migrations/{name}/waive", post(waive))
         .route("/v1/migrations/{name}/skip", post(skip))
@@ -185,6 +188,19 @@ async fn prepare(
     body: Body,
 ) -> Response {
     step(&shared, peer, migration, Action::Prepare, body).await
+}
+
+async fn complete(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    UrlPath(migration): UrlPath<String>,
+    body: Body,
+) -> Response {
+    step(&shared, peer, migration, Action::Complete, body).await
+}
+
+async fn report(State(shared): State<Shared>, UrlPath(migration): UrlPath<String>) -> Result<Response, Refusal> {
+    Ok(Json(shared.operator.report(&migration)?).into_response())
 }
 
 async fn abort(

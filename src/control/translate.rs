@@ -1,7 +1,8 @@
 //! Answers `offsets translate` from what is decided: the same for the running proxy and for a journal that is only looked at. Pure.
 
-use super::protocol::{Refusal, SegmentOf, SidePosition, Terms, TranslateQuery, Translation};
+use super::protocol::{Refusal, Report, SegmentOf, SidePosition, Terms, TranslateQuery, Translation};
 use crate::ids::{Native, Side, TopicPartition, Virtual};
+use crate::migration::certificate;
 use crate::offsets::translated::{Owner, There};
 use crate::offsets::{NoPlace, Position, SpliceMap, translate};
 use crate::store::{PreparedTopic, State};
@@ -29,14 +30,39 @@ impl Terms {
 }
 
 pub fn answer(state: &State, asked: &TranslateQuery) -> Result<Translation, Refusal> {
+    let key = TopicPartition::new(asked.topic.as_str(), asked.partition);
+    let migration = state.partition(&key).and_then(|_| migration_of(state, &key));
+    // What was left with the end of a migration is still what an offset from before it means.
+    let completed = migration.as_ref().and_then(|name| state.migrations.get(name)?.completed.as_ref());
+    let map = completed.and_then(|done| done.maps.iter().find(|(tp, _)| *tp == key)).map(|(_, map)| map);
+    // What no migration has prepared stays on the source.
+    let whole = SpliceMap::whole(Side::Source);
+    let map = map.or_else(|| state.partition(&key).map(|history| &history.map)).unwrap_or(&whole);
+    by(map, migration, asked)
+}
+
+/// The same from a certificate.
+pub fn by_certificate(report: &Report, asked: &TranslateQuery) -> Result<Translation, Refusal> {
+    let found = report.partitions.iter().find(|p| p.topic == asked.topic && p.partition == asked.partition);
+    let unknown = || {
+        let message = format!("the certificate of {} has no {}-{}", report.migration, asked.topic, asked.partition);
+        Refusal::new("not_mapped", message, "take that of the migration which moved it")
+    };
+    let broken = || {
+        let message =
+            format!("the segments of {}-{} in the certificate are none of a log", asked.topic, asked.partition);
+        Refusal::new("bad_request", message, "take it as `kafka-cutover report --format json` wrote it")
+    };
+    let map = certificate::map(&found.ok_or_else(unknown)?.segments).ok_or_else(broken)?;
+    by(&map, Some(report.migration.clone()), asked)
+}
+
+fn by(map: &SpliceMap, migration: Option<String>, asked: &TranslateQuery) -> Result<Translation, Refusal> {
     let TranslateQuery { topic, partition, offset, from } = asked;
     if topic.is_empty() || *partition < 0 {
         return Err(Refusal::new("bad_request", "a topic has a name, and its partitions count from 0", QUERY));
     }
     let key = TopicPartition::new(topic.as_str(), *partition);
-    // What no migration has prepared stays on the source.
-    let (history, whole) = (state.partition(&key), SpliceMap::whole(Side::Source));
-    let map = history.map_or(&whole, |history| &history.map);
     let translated = translate(map, from.position(*offset)).map_err(|no_place| refusal(&key, no_place))?;
     let Owner { number, side, virtual_start, native_start, length } = translated.owner;
     let [source, target] =
@@ -44,7 +70,7 @@ pub fn answer(state: &State, asked: &TranslateQuery) -> Result<Translation, Refu
     Ok(Translation {
         topic: topic.clone(),
         partition: *partition,
-        migration: history.and_then(|_| migration_of(state, &key)),
+        migration,
         at: translated.at,
         native: translated.native,
         segment: SegmentOf { number, side, virtual_start, native_start, length },

@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::State;
 
+/// Members of one group that are remembered: who has more sends ids of nobody.
+const MANY: usize = 10_000;
+
 /// By group the members that have told their state since.
 #[derive(Default)]
 pub struct Called {
@@ -38,7 +41,7 @@ impl Called {
         let mut groups = self.lock();
         let Some(told) = groups.get_mut(group) else { return false };
         // One that does not tell it after an error is not asked for ever.
-        told.insert(member_id.to_owned()) && !tells
+        told.len() < MANY && told.insert(member_id.to_owned()) && !tells
     }
 
     fn change(&self, change: impl FnOnce(&mut HashMap<String, HashSet<String>>)) {

@@ -10,6 +10,9 @@ use crate::store::State;
 /// Where groups are at home that do not look for it.
 pub const DEFAULT: Side = Side::Source;
 
+/// No member's session is longer: the brokers' default of `group.max.session.timeout.ms`.
+pub const LONGEST_SESSION_MS: i64 = 30 * 60 * 1000;
+
 /// The groups that were moved.
 #[derive(Default)]
 pub struct Homes(RwLock<HashMap<String, Home>>);
@@ -20,6 +23,7 @@ struct Home {
     /// Members of KIP-848 keep theirs: empty.
     former: HashSet<String>,
     is_consumer: bool,
+    moved_at_ms: i64,
 }
 
 impl Homes {
@@ -37,16 +41,25 @@ impl Homes {
         !member_id.is_empty() && self.lock().get(group).is_some_and(|home| home.former.contains(member_id))
     }
 
-    /// A group of KIP-848 that was moved: its home may be asked by members that have not joined there yet.
-    pub fn has_moved_as_consumer(&self, group: &str) -> bool {
-        self.lock().get(group).is_some_and(|home| home.is_consumer)
+    /// A group of KIP-848 that was moved not long ago: its home may be asked by members that have not joined there yet.
+    pub fn has_moved_as_consumer(&self, group: &str, now_ms: i64) -> bool {
+        let is_recent = |home: &Home| now_ms.saturating_sub(home.moved_at_ms) <= LONGEST_SESSION_MS;
+        self.lock().get(group).is_some_and(|home| home.is_consumer && is_recent(home))
     }
 
-    pub fn set(&self, group: &str, side: Side, protocol: Protocol, former: impl IntoIterator<Item = String>) {
-        let home = match protocol {
-            Protocol::Classic => Home { side, former: former.into_iter().collect(), is_consumer: false },
-            Protocol::Consumer => Home { side, former: HashSet::new(), is_consumer: true },
+    pub fn set(
+        &self,
+        group: &str,
+        side: Side,
+        protocol: Protocol,
+        former: impl IntoIterator<Item = String>,
+        moved_at_ms: i64,
+    ) {
+        let (former, is_consumer) = match protocol {
+            Protocol::Classic => (former.into_iter().collect(), false),
+            Protocol::Consumer => (HashSet::new(), true),
         };
+        let home = Home { side, former, is_consumer, moved_at_ms };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(group.to_owned(), home);
     }
 
@@ -54,7 +67,7 @@ impl Homes {
     pub fn restore(&self, journal: &State) {
         for (group, home) in &journal.groups {
             let protocol = if home.consumer { Protocol::Consumer } else { Protocol::Classic };
-            self.set(group, home.side, protocol, home.members.iter().cloned());
+            self.set(group, home.side, protocol, home.members.iter().cloned(), home.moved_at_ms);
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod called;
 pub mod commits;
 pub mod drained;
+pub mod heard;
 pub mod home;
 pub mod moves;
 pub mod position;
@@ -12,5 +13,6 @@ pub mod shadow_writer;
 
 pub use called::Called;
 pub use commits::Commits;
+pub use heard::Heard;
 pub use home::Homes;
 pub use moves::Moves;

@@ -35,10 +35,11 @@ struct Moving {
     protocol: Protocol,
     arrival: Arc<Arrival>,
     members: Members,
-    /// Of KIP-848: those that had no partitions when it began, those that were told that they have none, and those that
-    /// have given up theirs.
+    /// Of KIP-848: those that had no partitions when it began, those that were told that they have none, those that were
+    /// made to say what they have, and those that have given it up.
     idle: HashSet<String>,
     told: HashSet<String>,
+    asked: HashSet<String>,
     without: HashSet<String>,
     /// The generation that the old home knows, once a heartbeat has proved it.
     generation: Option<i32>,
@@ -62,6 +63,17 @@ impl Joining {
     fn is(&self, id: &str, instance: Option<&str>) -> bool {
         self.member_id == id || instance.is_some() && self.instance_id.as_deref() == instance
     }
+}
+
+/// What a member of KIP-848 is to be answered while its group is on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Beat {
+    /// That it has no partitions.
+    Told,
+    /// What makes it say all that it has.
+    Asked,
+    /// Nothing new: it has given up what it had, having committed what it read.
+    GaveUp,
 }
 
 /// How far a move has come.
@@ -144,6 +156,7 @@ impl Moves {
             members,
             idle: HashSet::new(),
             told: HashSet::new(),
+            asked: HashSet::new(),
             without: HashSet::new(),
             generation: None,
             held: HashMap::new(),
@@ -169,7 +182,7 @@ impl Moves {
     }
 
     /// Those that wait look again.
-    fn wake(&self) {
+    pub fn wake(&self) {
         self.ended.send_modify(|n| *n += 1);
     }
 
@@ -203,22 +216,26 @@ impl Moves {
         self.of(group, |moving| moving.idle.insert(member_id.to_owned()));
     }
 
-    /// A heartbeat of such a member was good at the old home. `has_none`: it says that it has no partitions. True: it has
-    /// given up what it had, having committed what it read; else it is to be told now.
-    pub fn beat(&self, group: &str, member_id: &str, has_none: bool) -> bool {
+    /// A heartbeat of such a member was good at the old home. `has_none`: it says that it has no partitions.
+    pub fn beat(&self, group: &str, member_id: &str, has_none: bool) -> Beat {
         let mut is_new = false;
-        let has_given_up = self.of(group, |moving| {
+        let beat = self.of(group, |moving| {
             // What it says of itself counts from then on only.
             let was_told = !moving.told.insert(member_id.to_owned());
             if was_told && has_none || moving.idle.contains(member_id) {
                 is_new = moving.without.insert(member_id.to_owned());
             }
-            moving.without.contains(member_id)
+            match moving.without.contains(member_id) {
+                true => Beat::GaveUp,
+                // One that had none already, as the coordinator does not know, says nothing by itself.
+                false if was_told && moving.asked.insert(member_id.to_owned()) => Beat::Asked,
+                false => Beat::Told,
+            }
         });
         if is_new {
             self.bump();
         }
-        has_given_up == Some(true)
+        beat.unwrap_or(Beat::Asked)
     }
 
     /// A member's heartbeat of this generation was good at the old home.

@@ -17,10 +17,11 @@ const PER_COMMIT: usize = 2_000;
 const METADATA_TOO_LARGE: i16 = 12;
 
 /// Whether commits of a group of that home get a shadow of this partition on the other side: where that side has a part of
-/// the log, after a seal; and before one what a group has left behind that has moved.
+/// the log, after a seal and until it is left; and before a seal what a group has left behind that has moved.
 /// `map`: none for a partition that no migration has touched.
 pub fn is_owed(map: Option<&SpliceMap>, home: Side) -> bool {
     match map {
+        Some(map) if map.left() == Some(home.other()) => false,
         Some(map) => (map.seals() > 0 || home != super::home::DEFAULT) && map.has_part(home.other()),
         None => home != super::home::DEFAULT,
     }

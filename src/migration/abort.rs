@@ -54,12 +54,12 @@ async fn try_left(target: &Admin, names: &[TopicName]) -> Result<Vec<String>, Ad
     Ok(there.iter().map(line).collect())
 }
 
-/// The markers as the journal is now: a tombstone once no migration is left, so that a later proxy with another
+/// The markers as the journal is now: a tombstone once no migration is under way, so that a later proxy with another
 /// journal may start. Only where there is one of ours. Safe to repeat, which is what to do about a cluster that cannot
 /// be reached.
 pub async fn unmark(admins: &[Rc<Admin>; 2], name: &str, state: &State) -> Vec<String> {
     let ours = state.identity.as_ref().map(|i| i.journal);
-    let next = if state.migrations.is_empty() { None } else { Marker::of(state) };
+    let next = if state.is_needed() { Marker::of(state) } else { None };
     let mut done = Vec::new();
     for side in Side::BOTH {
         let admin = &admins[side.index()];
@@ -75,7 +75,7 @@ pub async fn unmark(admins: &[Rc<Admin>; 2], name: &str, state: &State) -> Vec<S
             Ok(true) if next.is_none() => done.push(format!("took back the marker on the {side}")),
             Ok(true) => done.push(format!("rewrote the marker on the {side}")),
             Err(error) => done.push(format!(
-                "warning: whether the {side} has a marker is unknown ({error}); abort again when it can be reached"
+                "warning: whether the {side} has a marker is unknown ({error}); run it again when it can be reached"
             )),
         }
     }

@@ -1,6 +1,9 @@
 //! 7. The operator's unit: what a migration may do next, and doing it.
 
 pub mod abort;
+pub mod certificate;
+pub mod closing;
+pub mod complete;
 pub mod hold;
 pub mod identity;
 pub mod marker;

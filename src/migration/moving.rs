@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Beyond what the members allow: brokers give them a little more, too.
 const MARGIN: Duration = Duration::from_secs(5);
 /// For what is being written to the positions at the barrier, for open transactions, and for coordinators that move.
-const BARRIER: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const BARRIER: Duration = Duration::from_secs(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// A group whose home begins a rebalance of its own is tried again, so often.
 const TRIES: u32 = 3;
 
@@ -98,7 +98,7 @@ pub struct Act<'a> {
 }
 
 impl Act<'_> {
-    fn admin(&self, side: Side) -> &Admin {
+    pub(super) fn admin(&self, side: Side) -> &Admin {
         &self.admins[side.index()]
     }
 
@@ -106,13 +106,13 @@ impl Act<'_> {
         self.to.other()
     }
 
-    async fn coordinator(&self, side: Side, group: &str) -> Result<String, AdminError> {
+    pub(super) async fn coordinator(&self, side: Side, group: &str) -> Result<String, AdminError> {
         let known = self.shared.topology.load().side(side).map(|c| c.broker_list()).unwrap_or_default();
         groups::coordinator(self.admin(side), &known, group).await
     }
 
     /// Who is in it on a side.
-    async fn at(&self, side: Side, group: &str) -> Result<(Protocol, Described), AdminError> {
+    pub(super) async fn at(&self, side: Side, group: &str) -> Result<(Protocol, Described), AdminError> {
         patiently(async || {
             let address = self.coordinator(side, group).await?;
             at(self.admin(side), &address, group).await
@@ -132,7 +132,7 @@ impl Act<'_> {
         Ok((protocol, described))
     }
 
-    async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<Committed, AdminError> {
+    pub(super) async fn committed(&self, side: Side, group: &str, stable: bool) -> Result<Committed, AdminError> {
         patiently(async || {
             let address = self.coordinator(side, group).await?;
             groups::committed(self.admin(side), &address, group, stable).await
@@ -189,9 +189,24 @@ impl Act<'_> {
         if is_empty(&listed.state) && !listed.state.is_empty() {
             return Ok(false);
         }
-        // While it rebalances nobody has a partition.
-        let Ok((_, described)) = self.still(group).await else { return Ok(true) };
-        Ok(described.members.values().flat_map(|m| &m.topics).any(|t| self.topics.contains(t.as_str())))
+        // Nobody has a partition of a classic group while it rebalances.
+        let until = Instant::now() + BARRIER;
+        loop {
+            let (_, described) = self.at(self.from(), group).await?;
+            let mut topics = described.members.values().flat_map(|m| &m.topics);
+            if topics.any(|t| self.topics.contains(t.as_str())) {
+                return Ok(true);
+            }
+            if is_still(&described) {
+                return Ok(false);
+            }
+            if Instant::now() > until {
+                tracing::warn!(group, side = %self.from(), state = described.state,
+                    "the group rebalances and has no positions: what it reads is not known, so it is left where it is");
+                return Ok(false);
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// All of these at once; what became of each.
@@ -304,7 +319,7 @@ impl Act<'_> {
         let until = Instant::now() + PATIENCE;
         loop {
             let state = match self.at_home(group).await {
-                Ok((protocol, described)) if described.state == STABLE || !described.has_members() => {
+                Ok((protocol, described)) if is_still(&described) => {
                     return Ok((protocol, described));
                 }
                 Ok((_, described)) => described.state,
@@ -325,16 +340,7 @@ impl Act<'_> {
         self.all_have_come(group, described, began).await?;
         crate::crash_point!("move.gathered");
         self.shared.commits.close(group);
-        let quiet = async {
-            loop {
-                let quiet = self.shared.commits.quiet.notified();
-                if self.shared.commits.is_quiet(group) {
-                    return;
-                }
-                quiet.await;
-            }
-        };
-        if timeout(BARRIER, quiet).await.is_err() {
+        if !self.quiet(group, BARRIER).await {
             let why = format!("a commit has no outcome for {} s", BARRIER.as_secs());
             return Err(Attempt::Failed(Failed::Undone(why)));
         }
@@ -358,20 +364,35 @@ impl Act<'_> {
         members.retain(|id| !id.is_empty());
         members.sort();
         members.dedup();
+        let at_ms = clock::now_ms();
         let event = Event::GroupMoved {
             migration: self.migration.to_owned(),
             group: group.to_owned(),
             to: self.to,
             members: members.clone(),
-            at_ms: clock::now_ms(),
+            at_ms,
             consumer: protocol == Protocol::Consumer,
-            positions,
+            positions: Arc::new(positions),
         };
         self.append(event).await.map_err(Attempt::Failed)?;
         crate::crash_point!("move.journalled");
-        self.shared.homes.set(group, self.to, protocol, members);
+        self.shared.homes.set(group, self.to, protocol, members, at_ms);
         self.shared.called.remove(group);
         Ok(Moved { positions: count, members: described.members.len(), took: began.elapsed() })
+    }
+
+    /// Until what is being written to its positions has its outcome; false: it takes too long.
+    pub(super) async fn quiet(&self, group: &str, patience: Duration) -> bool {
+        let quiet = async {
+            loop {
+                let quiet = self.shared.commits.quiet.notified();
+                if self.shared.commits.is_quiet(group) {
+                    return;
+                }
+                quiet.await;
+            }
+        };
+        timeout(patience, quiet).await.is_ok()
     }
 
     async fn all_have_come(&self, group: &str, described: &Described, began: Instant) -> Result<(), Attempt> {
@@ -428,7 +449,7 @@ async fn at(admin: &Admin, address: &str, group: &str) -> Result<(Protocol, Desc
 }
 
 /// Once more while the answer is one that passes: a coordinator that moves, or is not there yet.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
+pub(super) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
     let until = Instant::now() + BARRIER;
     loop {
         match ask().await {
@@ -439,11 +460,15 @@ async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T,
 }
 
 /// A group that has committed nothing may not be there.
-fn no_group(error: AdminError) -> Result<Committed, AdminError> {
+pub(super) fn no_group(error: AdminError) -> Result<Committed, AdminError> {
     match error {
         AdminError::Refused { code: code::GROUP_ID_NOT_FOUND, .. } => Ok(Committed::new()),
         other => Err(other),
     }
+}
+
+pub(super) fn is_still(described: &Described) -> bool {
+    described.state == STABLE || !described.has_members()
 }
 
 fn is_empty(state: &str) -> bool {

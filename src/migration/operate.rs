@@ -1,6 +1,7 @@
 //! Does what the operator asks, one command after another, on the control thread.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, writes the journal")]
 
+mod completing;
 mod readers;
 
 use std::collections::HashSet;
@@ -24,8 +25,9 @@ use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
+use crate::store::event::WaiverKind;
 use crate::store::identity::marker_topic;
-use crate::store::{Event, Store, StoreError};
+use crate::store::{Event, MigrationState, Store, StoreError};
 use crate::upstream::admin::Admin;
 
 pub struct Control {
@@ -84,6 +86,7 @@ impl Control {
             }
             Action::SwitchConsumers { to } => self.switch_consumers(migration, *to, command.dry_run).await,
             Action::SwitchGroups { to, force } => self.switch_groups(migration, *to, *force, command.dry_run).await,
+            Action::Complete => self.complete(migration, command.dry_run).await,
             Action::Abort => self.abort(migration, command.dry_run).await,
             Action::Skip { partition, why, force } => {
                 self.skip(migration, partition, why, *force, command.dry_run).await
@@ -175,14 +178,15 @@ impl Control {
     }
 
     async fn waive(&self, migration: &Migration, asked: Asked<'_>, dry_run: bool) -> Result<Outcome, Refusal> {
-        let decide = || {
+        let decide = |others: &[String]| {
             let drain = self.shared.drains.of(asked.migration);
-            waive::event(&self.store.state(), drain.as_deref(), asked, crate::clock::now_ms())
+            waive::event(&self.store.state(), drain.as_deref(), others, asked, crate::clock::now_ms())
         };
-        let mut decided = decide();
+        let mut decided = decide(&[]);
         if decided.as_ref().is_err_and(|refusal| refusal.code == waive::UNKNOWN_GROUP) {
+            // What was not found in time was not found.
             self.look_at_groups().await;
-            decided = decide();
+            decided = decide(&self.members_of(migration).await);
         }
         let event = decided?;
         let what = format!("{} {}: {}", asked.kind, asked.name, asked.why.trim());
@@ -207,13 +211,22 @@ impl Control {
         Ok(Outcome { migration, step, done: vec![done], dry_run, ..Outcome::default() })
     }
 
-    /// Until a look at the groups that began after now has ended, for as long as a cluster may take to answer.
-    async fn look_at_groups(&self) {
+    /// Groups that are still at home on the source, also those that have committed nothing.
+    async fn members_of(&self, migration: &Migration) -> Vec<String> {
+        let state = self.store.state();
+        let known = state.migrations.get(&migration.name).filter(|m| m.sealed_at_ms.is_some());
+        let Some(known) = known else { return vec![] };
+        let found = self.act(migration, known, Side::Target).find().await;
+        found.map_or_else(|_| vec![], |found| found.into_iter().map(|f| f.group).collect())
+    }
+
+    /// Until a look at the groups that began after now has ended, for as long as a cluster may take to answer. Whether one
+    /// has.
+    async fn look_at_groups(&self) -> bool {
         let mut looks = self.shared.drains.looks();
         let before = self.shared.drains.ask();
         let look = looks.wait_for(|ended| *ended > before);
-        // What was not found in time was not found.
-        drop(tokio::time::timeout(self.shared.config.timeouts.request, look).await);
+        matches!(tokio::time::timeout(self.shared.config.timeouts.request, look).await, Ok(Ok(_)))
     }
 
     async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {
@@ -355,15 +368,7 @@ impl Control {
                 "`switch groups` goes to the target; rolling back is a command of its own, which is not offered yet";
             return Err(Refusal::new("not_supported", "groups cannot be switched back to the source yet", hint));
         }
-        let mut act = moving::Act {
-            shared: &self.shared,
-            store: &self.store,
-            admins: &self.admins,
-            migration: &migration.name,
-            topics: known.topics.iter().map(|t| t.name.clone()).collect(),
-            to,
-            unseen_transactions: None,
-        };
+        let mut act = self.act(migration, known, to);
         if !force {
             act.look_for_transactions(self.started.elapsed()).await;
         }
@@ -397,7 +402,10 @@ impl Control {
                 Err(moving::Failed::Undone(why)) => {
                     tracing::warn!(group, %to, why, "the group did not move: it is where it was");
                     self.shared.metrics.groups_moved.of(GroupOutcome::Undone).increment(1);
-                    left.push(format!("group {group}: {why}"));
+                    match known.waiver(WaiverKind::Group, &group) {
+                        None => left.push(format!("group {group}: {why}")),
+                        Some(_) => done.push(format!("group {group} is waived, and stays where it is: {why}")),
+                    }
                 }
                 Err(moving::Failed::Fatal(error)) => {
                     tracing::error!(%error, "a move may or may not be durable: the process ends, its next start decides");
@@ -427,6 +435,18 @@ impl Control {
         }
         let step = self.step(migration);
         Ok(Outcome { migration: migration.name.clone(), step, done, ..Outcome::default() })
+    }
+
+    fn act<'a>(&'a self, migration: &'a Migration, known: &MigrationState, to: Side) -> moving::Act<'a> {
+        moving::Act {
+            shared: &self.shared,
+            store: &self.store,
+            admins: &self.admins,
+            migration: &migration.name,
+            topics: known.topics.iter().map(|t| t.name.clone()).collect(),
+            to,
+            unseen_transactions: None,
+        }
     }
 
     /// The topics are those that `prepare` pinned: one deleted and made anew, on either side, is another one.

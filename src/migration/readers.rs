@@ -133,7 +133,10 @@ impl Readers {
 
     fn sealed(&self) -> Sealed {
         let partitions = self.shared.partitions.load();
-        let topics = partitions.topics.iter().filter(|(_, states)| states.iter().any(|s| s.map.seals() > 0));
+        let topics = partitions
+            .topics
+            .iter()
+            .filter(|(_, states)| states.iter().any(|s| s.map.seals() > 0 && s.map.left().is_none()));
         let named = topics
             .filter_map(|(topic, states)| Some((topic.clone(), (self.shared.prepared_by(topic)?, states.clone()))));
         named.collect()

@@ -16,12 +16,14 @@ pub const CONFIGURED: &str = "configured";
 pub const PREPARED: &str = "prepared";
 pub const PRODUCERS_SWITCHED: &str = "producers-switched";
 pub const GROUPS_SWITCHED: &str = "groups-switched";
+pub const COMPLETED: &str = "completed";
 
 const PRODUCERS_FIRST: &[Step] = &[
     Step { name: CONFIGURED, next: Some(crate::control::protocol::NEXT_PREPARE) },
     Step { name: PREPARED, next: Some(crate::control::protocol::NEXT_SWITCH_PRODUCERS) },
     Step { name: PRODUCERS_SWITCHED, next: Some(crate::control::protocol::NEXT_SWITCH_GROUPS) },
-    Step { name: GROUPS_SWITCHED, next: None },
+    Step { name: GROUPS_SWITCHED, next: Some(crate::control::protocol::NEXT_COMPLETE) },
+    Step { name: COMPLETED, next: None },
 ];
 
 /// Other schemes are refused by the config until they are built.

@@ -154,7 +154,7 @@ fn not_heard(drain: &Drain) -> Vec<String> {
     drain.unheard.iter().take(MOST_SHOWN).map(|u| u.what.clone()).collect()
 }
 
-fn waived(state: &MigrationState) -> Vec<Waived> {
+pub fn waived(state: &MigrationState) -> Vec<Waived> {
     let shown = state.waived.iter().map(|w| Waived {
         kind: w.kind,
         name: w.name.clone(),
@@ -164,7 +164,7 @@ fn waived(state: &MigrationState) -> Vec<Waived> {
     shown.collect()
 }
 
-fn skipped(state: &MigrationState) -> Vec<SkippedPart> {
+pub fn skipped(state: &MigrationState) -> Vec<SkippedPart> {
     let shown = state.skipped.iter().map(|s| SkippedPart {
         topic: s.topic.to_string(),
         partition: s.partition,
@@ -199,7 +199,7 @@ fn guard(next: Option<&str>, shared: Option<&Arc<Shared>>) -> Guard {
     }
 }
 
-fn rfc3339(ms: i64) -> String {
+pub fn rfc3339(ms: i64) -> String {
     let since = std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
 }

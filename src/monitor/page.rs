@@ -40,7 +40,8 @@ fn cluster(cluster: &ClusterStatus) -> String {
 }
 
 /// Topic and group names come from clients.
-fn escape(text: &str) -> String {
+/// For HTML.
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

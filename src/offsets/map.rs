@@ -142,6 +142,9 @@ pub struct SpliceMap {
     dropped: usize,
     /// The last dropped segment of each side: commits made in it keep their meaning, and its end is still the side's.
     last_dropped: [Option<Segment>; 2],
+    /// The side whose part was left for good: it has no use any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<Side>,
 }
 
 impl SpliceMap {
@@ -154,6 +157,7 @@ impl SpliceMap {
             seals: 0,
             dropped: 0,
             last_dropped: [None, None],
+            left: None,
         }
     }
 
@@ -279,6 +283,17 @@ impl SpliceMap {
         map.tail_start = tail_start;
         map.seals += 1;
         Ok(map)
+    }
+
+    /// The side that was left.
+    pub fn left(&self) -> Option<Side> {
+        self.left
+    }
+
+    /// The map of a log that begins at its tail from now on, and has nothing on the other side any more.
+    pub fn leave(&self) -> SpliceMap {
+        let left = Some(self.open_side().other());
+        SpliceMap { left, ..self.drop_below(self.tail_start) }
     }
 
     /// The closed segments with records on the side that is not the open one: what `skip` is for.

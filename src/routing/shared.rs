@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::protocol::Truncated;
 use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
-use crate::groups::{Called, Commits, Homes, Moves};
+use crate::groups::{Called, Commits, Heard, Homes, Moves};
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
 use crate::producers::transactions::Transactions;
@@ -49,6 +49,7 @@ pub struct Shared {
     pub moves: Arc<Moves>,
     pub commits: Arc<Commits>,
     pub called: Called,
+    pub heard: Heard,
     pub transaction_coordinators: Coordinators,
     pub transactions: Transactions,
     pub stragglers: Stragglers,
@@ -104,6 +105,7 @@ impl Shared {
             moves: Arc::default(),
             commits: Arc::default(),
             called: Called::default(),
+            heard: Heard::default(),
             transaction_coordinators: Coordinators::default(),
             transactions: Transactions::default(),
             stragglers: Stragglers::default(),

@@ -2,6 +2,7 @@
 //! version that meets one that it does not know refuses to open the journal.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -48,9 +49,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "is_false")]
         consumer: bool,
         /// What was taken along.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        positions: Vec<GroupPosition>,
+        #[serde(default, skip_serializing_if = "is_none")]
+        positions: Arc<Vec<GroupPosition>>,
     },
+    /// What a group has committed on both sides at the end of a migration, each in its own terms and without trailers. It
+    /// counts from `Completed` on.
+    GroupClosed { migration: String, group: String, home: Side, positions: Arc<Vec<GroupPosition>>, at_ms: i64 },
+    /// A migration is done: its log has left the other side, of which only names and ids of topics are still used.
+    Completed { migration: String, checks: Vec<Check>, at_ms: i64 },
     /// The operator's word that something which would stop a step is accepted. Of two about the same the later counts.
     Waived { migration: String, kind: WaiverKind, name: String, why: String, at_ms: i64 },
     /// The migration's readers stay at the seams on the target until they are let go on. Journalled with a seal's commit.
@@ -61,8 +67,32 @@ pub enum Event {
     Skipped(Skipped),
 }
 
+pub(super) fn is_none(positions: &Arc<Vec<GroupPosition>>) -> bool {
+    positions.is_empty()
+}
+
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// What was looked at before a migration was completed, and what was found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// `snake_case`, for ever; of one that can be waived the name of the finding.
+    pub name: String,
+    pub result: CheckResult,
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    Ok,
+    /// It is not so, and the operator accepts it.
+    Waived,
+    /// It is not so, whoever accepts it.
+    Failed,
 }
 
 /// A position of a group, as its clients see it and as each side has it committed.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::event::{
-    ApiVersions, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
+    ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
 };
 use crate::ids::{NOffset, Native, Side, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
@@ -46,8 +46,8 @@ pub struct GroupHome {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub consumer: bool,
     /// As they were taken along.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub positions: Vec<GroupPosition>,
+    #[serde(default, skip_serializing_if = "super::event::is_none")]
+    pub positions: Arc<Vec<GroupPosition>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,6 +69,30 @@ pub struct MigrationState {
     /// Segments of its partitions that readers skip.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Arc<Completion>>,
+    /// Groups of a completion that has not been yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub closing: BTreeMap<String, ClosedGroup>,
+}
+
+/// What is on record of a migration that is done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Completion {
+    pub at_ms: i64,
+    pub checks: Vec<Check>,
+    /// The maps, before the side that was left was dropped from them.
+    pub maps: Vec<(TopicPartition, SpliceMap)>,
+    pub groups: BTreeMap<String, ClosedGroup>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClosedGroup {
+    pub home: Side,
+    pub at_ms: i64,
+    pub positions: Arc<Vec<GroupPosition>>,
 }
 
 /// The operator's word, with its reason.
@@ -206,6 +230,12 @@ impl State {
                 self.called.remove(group);
                 Ok(())
             }
+            Event::GroupClosed { migration, group, home, positions, at_ms } => {
+                let closed = ClosedGroup { home: *home, at_ms: *at_ms, positions: positions.clone() };
+                self.migration(migration)?.closing.insert(group.clone(), closed);
+                Ok(())
+            }
+            Event::Completed { migration, checks, at_ms } => self.complete(migration, checks, *at_ms),
             Event::Waived { migration, kind, name, why, at_ms } => {
                 let waiver = Waiver { kind: *kind, name: name.clone(), why: why.clone(), at_ms: *at_ms };
                 let waived = &mut self.migration(migration)?.waived;
@@ -271,6 +301,8 @@ impl State {
             sealed_at_ms: None,
             hold_ms: None,
             waived: Vec::new(),
+            completed: None,
+            closing: BTreeMap::new(),
             consumers_held_at_ms: None,
             skipped: Vec::new(),
         };
@@ -336,6 +368,29 @@ impl State {
                 partitions.remove(&TopicPartition::new(topic.name.clone(), p.partition));
             }
         }
+    }
+
+    /// From here on its log has one side.
+    fn complete(&mut self, name: &str, checks: &[Check], at_ms: i64) -> Result<(), FoldError> {
+        let migration = self.migration(name)?;
+        let groups = std::mem::take(&mut migration.closing);
+        let all = migration.topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.name.clone(), p.partition)));
+        let all: Vec<TopicPartition> = all.map(|(topic, partition)| TopicPartition::new(topic, partition)).collect();
+        let mut maps = Vec::new();
+        for partition in all {
+            if let Some(history) = self.partitions.get_mut(&partition) {
+                let history = Arc::make_mut(history);
+                maps.push((partition, history.map.clone()));
+                history.map = history.map.leave();
+            }
+        }
+        self.migration(name)?.completed = Some(Arc::new(Completion { at_ms, checks: checks.to_vec(), maps, groups }));
+        Ok(())
+    }
+
+    /// Whether a migration is under way, for which the markers are kept (DESIGN.md section 4).
+    pub fn is_needed(&self) -> bool {
+        self.migrations.values().any(|m| m.completed.is_none())
     }
 
     fn intend(&mut self, migration: &str, number: u64, to: Side) -> Result<(), FoldError> {

@@ -17,9 +17,10 @@ pub mod identity;
 pub mod journal;
 
 pub use event::{
-    ApiVersions, Event, Identity, PreparedPartition, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
+    ApiVersions, Check, CheckResult, Event, GroupPosition, Identity, PreparedPartition, PreparedTopic, SealDetail,
+    SealedProducer, Skipped, WaiverKind,
 };
-pub use fold::{FoldError, MigrationState, PartitionHistory, State, Waiver};
+pub use fold::{ClosedGroup, Completion, FoldError, MigrationState, PartitionHistory, State, Waiver};
 pub use journal::{Journal, StoreError};
 
 /// The journal and what it adds up to, shared. Appending blocks on the disk: call it from a blocking thread.

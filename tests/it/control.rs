@@ -83,6 +83,7 @@ async fn proxy(mut commands: mpsc::Receiver<Ask>, seen: mpsc::UnboundedSender<As
                 dry_run: command.dry_run,
                 ..Outcome::default()
             }),
+            Action::Complete => Err(Refusal::new("not_drained", "group g has 3 records left", "wait for it")),
             Action::Skip { partition, why, .. } => Ok(Outcome {
                 migration: command.migration.clone(),
                 step: "prepared".into(),
@@ -390,8 +391,9 @@ async fn what_is_not_there_is_said_in_json() {
         ("GET", "/v1/migrations/none", "", 404, "unknown_migration"),
         ("POST", "/v1/migrations/none/prepare", "", 404, "unknown_migration"),
         ("POST", "/v1/migrations/orders/rollback", "{}", 404, "not_found"),
-        ("POST", "/v1/migrations/orders/complete", "{}", 404, "not_found"),
-        ("GET", "/v1/migrations/orders/report", "", 404, "not_found"),
+        ("GET", "/v1/migrations/orders/complete", "", 405, "method_not_allowed"),
+        ("GET", "/v1/migrations/orders/report", "", 409, "not_prepared"),
+        ("GET", "/v1/migrations/none/report", "", 404, "unknown_migration"),
         ("GET", "/", "", 404, "not_found"),
         ("DELETE", "/v1/status", "", 405, "method_not_allowed"),
         ("GET", "/v1/migrations/orders/switch", "", 405, "method_not_allowed"),
@@ -580,7 +582,8 @@ fn walking_proxy() -> (Operator, mpsc::UnboundedReceiver<Action>) {
         let (step, next) = match *now.lock().unwrap() {
             "new" => ("new", Some("prepare")),
             "prepared" => ("prepared", Some("switch producers")),
-            step => (step, Some("complete")),
+            "switched" => ("switched", Some("complete")),
+            step => (step, Some("rollback")),
         };
         let guard = Guard { ok: true, reason: None };
         let next = next.map(str::to_owned);
@@ -591,7 +594,11 @@ fn walking_proxy() -> (Operator, mpsc::UnboundedReceiver<Action>) {
         while let Some(Ask { command, answer, .. }) = received.recv().await {
             let current = *step.lock().unwrap();
             let result = command.check_step(current).map(|()| {
-                let next = if command.action == Action::Prepare { "prepared" } else { "switched" };
+                let next = match command.action {
+                    Action::Prepare => "prepared",
+                    Action::Complete => "completed",
+                    _ => "switched",
+                };
                 if !command.dry_run {
                     *step.lock().unwrap() = next;
                     let _ = ran.send(command.action.clone());
@@ -619,12 +626,13 @@ async fn cutover_runs_step_by_step_and_stops_at_what_is_not_built() {
     assert!(runs.try_recv().is_err(), "neither ran anything");
     let (code, out, err) = command_line(&path, &["cutover", "orders", "--yes"]).await;
     assert_eq!(code, Some(0), "{err}");
-    assert!(out.ends_with("orders: at step `switched`; next is `complete`, which is not built yet\n"), "{out}");
+    assert!(out.ends_with("orders: at step `completed`; next is `rollback`, which is not built yet\n"), "{out}");
     assert_eq!(runs.recv().await.unwrap(), Action::Prepare);
     assert_eq!(
         runs.recv().await.unwrap(),
         Action::SwitchProducers { to: Side::Target, force: false, hold_consumers: false }
     );
+    assert_eq!(runs.recv().await.unwrap(), Action::Complete);
     assert!(runs.try_recv().is_err());
 }
 

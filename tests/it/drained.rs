@@ -268,7 +268,7 @@ fn why_a_migration_is_not_drained() {
     assert_eq!(reasons(&state, vec![], vec![unheard(None), unheard(Some("a"))]).len(), 2);
     let drain = Drain { groups: groups(), unheard: vec![] };
     for name in ["a", "c"] {
-        let waived = waive::event(&state, Some(&drain), asked(name, "it is history"), 5).unwrap().unwrap();
+        let waived = waive::event(&state, Some(&drain), &[], asked(name, "it is history"), 5).unwrap().unwrap();
         state.apply(&waived).unwrap();
     }
     let why = reasons(&state, groups(), vec![unheard(None), unheard(Some("a"))]);
@@ -285,7 +285,7 @@ fn what_may_be_waived() {
         unheard: vec![Unheard { group: Some("unheard".to_owned()), what: String::new() }],
     };
     let refused = |state: &State, drain: Option<&Drain>, asked: Asked<'_>| {
-        let refusal = waive::event(state, drain, asked, 5).unwrap_err();
+        let refusal = waive::event(state, drain, &[], asked, 5).unwrap_err();
         assert!(!refusal.message.is_empty() && !refusal.hint.is_empty());
         refusal.code
     };
@@ -294,10 +294,10 @@ fn what_may_be_waived() {
     assert_eq!(refused(&state, None, asked("seen", "why not")), "unknown_group");
     assert_eq!(refused(&State::default(), Some(&drain), asked("seen", "why not")), "not_prepared");
     let finding = Asked { kind: WaiverKind::Finding, ..asked("target_not_empty", "why not") };
-    assert_eq!(refused(&state, Some(&drain), finding), "not_supported");
+    assert_eq!(refused(&state, Some(&drain), finding), "not_waivable");
 
     for (name, why) in [("seen", " it is history "), ("unheard", "no rights")] {
-        let event = waive::event(&state, Some(&drain), asked(name, why), 5).unwrap().unwrap();
+        let event = waive::event(&state, Some(&drain), &[], asked(name, why), 5).unwrap().unwrap();
         state.apply(&event).unwrap();
     }
     let waiver = |name: &str, why: &str, at_ms| {
@@ -307,8 +307,8 @@ fn what_may_be_waived() {
     let both = [waiver("seen", "it is history", 5), waiver("unheard", "no rights", 5)];
     assert_eq!(state.migrations["m"].waived, both);
     // Once more, also when it is seen no more; then in other words.
-    assert_eq!(waive::event(&state, None, asked("seen", "it is history"), 9), Ok(None));
-    let event = waive::event(&state, None, asked("seen", "it is done"), 9).unwrap().unwrap();
+    assert_eq!(waive::event(&state, None, &[], asked("seen", "it is history"), 9), Ok(None));
+    let event = waive::event(&state, None, &[], asked("seen", "it is done"), 9).unwrap().unwrap();
     state.apply(&event).unwrap();
     assert_eq!(state.migrations["m"].waived, [waiver("unheard", "no rights", 5), waiver("seen", "it is done", 9)]);
 }

@@ -5,6 +5,8 @@
 
 mod admin;
 mod brokers;
+#[cfg(feature = "librdkafka")]
+mod completing;
 mod drained;
 mod gate;
 mod hold_consumers;

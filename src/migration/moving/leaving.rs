@@ -1,11 +1,12 @@
 //! What a move leaves to be done at the old home: its members leave there.
-#![expect(clippy::disallowed_methods, reason = "io: asks a cluster")]
+#![allow(clippy::disallowed_methods, reason = "io: asks a cluster")]
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Act, at, patiently};
 use crate::clock;
+use crate::groups::home::LONGEST_SESSION_MS;
 use crate::groups::moves::Protocol;
 use crate::groups::shadow::Told;
 use crate::routing::Shared;
@@ -13,9 +14,6 @@ use crate::store::Store;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::consumer_groups;
 use crate::upstream::ask::groups::{self, Described};
-
-/// The brokers' default of `group.max.session.timeout.ms`.
-const LONGEST_SESSION_MS: i64 = 30 * 60 * 1000;
 
 impl Act<'_> {
     /// At the old home, where nobody is in the group any more. What is left there ends with its session.

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{
 
 use super::{Answers, another_answer, spoken, text};
 use crate::error::code;
+use crate::groups::heard::Seat;
 use crate::ids::TopicPartition;
 use crate::upstream::admin::{Admin, AdminError, which_versions};
 use crate::upstream::topology::{Broker, ClusterView};
@@ -293,6 +294,17 @@ pub async fn commit_simple(
     group: &str,
     positions: &[(TopicPartition, Stored)],
 ) -> Result<Answers<()>, AdminError> {
+    commit(admin, address, group, None, positions).await
+}
+
+/// The same in a member's name: what a group that has members takes.
+pub async fn commit(
+    admin: &Admin,
+    address: &str,
+    group: &str,
+    seat: Option<&Seat>,
+    positions: &[(TopicPartition, Stored)],
+) -> Result<Answers<()>, AdminError> {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (tp, position) in positions {
         let partition = OffsetCommitRequestPartition::default()
@@ -304,8 +316,11 @@ pub async fn commit_simple(
     let topics = topics.into_iter().map(|(name, partitions)| {
         OffsetCommitRequestTopic::default().with_name(text(name).into()).with_partitions(partitions)
     });
-    let request =
+    let mut request =
         OffsetCommitRequest::default().with_group_id(GroupId(text(group))).with_topics(topics.collect::<Vec<_>>());
+    if let Some(Seat { member_id, generation }) = seat {
+        request = request.with_member_id(text(member_id)).with_generation_id_or_member_epoch(*generation);
+    }
     let request = RequestKind::OffsetCommit(request);
     let ResponseKind::OffsetCommit(answer) = admin.ask(address, &request).await? else {
         return Err(another_answer(admin, &request));

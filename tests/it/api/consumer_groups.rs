@@ -223,7 +223,9 @@ fn members_of_a_group_on_its_way_give_up_what_they_have() {
     assert_eq!((side, asked), (Side::Source, beat("me", 7)));
     assert_eq!((told.error_code, told.member_epoch, &told.assignment), (0, 7, &nothing));
     assert!(told.heartbeat_interval_ms < 5_000, "it is to come again soon");
-    // It gives up its partitions: until it says so it is told again.
+    // It gives up its partitions: until it says so it is told again, and made once to say what it has.
+    let (_, _, told) = exchange(&world, full.clone(), good(7));
+    assert_eq!((told.error_code, told.assignment), (code::NOT_COORDINATOR, None));
     let (_, _, told) = exchange(&world, full, good(7));
     assert_eq!(told.assignment, nothing);
     assert_eq!(missing(&world), ["me", "other"]);
@@ -239,7 +241,13 @@ fn members_of_a_group_on_its_way_give_up_what_they_have() {
     assert!(deadline <= world.now + Duration::from_secs(1));
 
     // It has moved: they join again at the new home, with their ids.
-    world.shared.homes.set("g", Side::Target, Protocol::Consumer, ["me".to_owned(), "other".to_owned()]);
+    world.shared.homes.set(
+        "g",
+        Side::Target,
+        Protocol::Consumer,
+        ["me".to_owned(), "other".to_owned()],
+        world.cx(1).now_ms,
+    );
     world.shared.moves.end("g", true);
     let mut cx = world.cx(1);
     cx.now = deadline;

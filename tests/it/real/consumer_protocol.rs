@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kafka_cutover::control::protocol::Outcome;
+use kafka_cutover::control::protocol::{Outcome, ReportResult};
 use kafka_cutover::crash::MOVE;
 use kafka_cutover::ids::Side;
 
@@ -72,6 +72,10 @@ fn groups_of_the_new_protocol_move_in_mid_stream_and_the_proxy_can_go() {
     let moved: Outcome = serde_json::from_slice(&output.stdout).expect("an outcome");
     println!("{:#?}", moved.done);
     assert_eq!((moved.step.as_str(), moved.done.len()), ("groups-switched", KINDS.len()));
+    crowd.wait_for_producers(part);
+    let report = proxy.complete();
+    assert_eq!((report.result, report.groups.len()), (ReportResult::Ok, KINDS.len()), "{report:#?}");
+    assert!(report.groups.iter().all(|g| g.after.len() == PARTITIONS as usize), "{report:#?}");
     crowd.wait_for_producers(part);
     crowd.stop_producers();
     crowd.wait_for_readers();

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kafka_cutover::control::protocol::{MigrationStatus, Outcome, Status};
+use kafka_cutover::control::protocol::{MigrationStatus, Outcome, Report, Status};
 use kafka_cutover::ids::Side;
 use kafka_cutover::monitor::health::Readiness;
 use tempfile::TempDir;
@@ -114,7 +114,7 @@ impl Proxy {
              control: {{ socket: {socket} }}\n\
              state: {{ dir: {state} }}\n\
              monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
-             seal: {{ hold_budget: {hold_budget}, settle_time: 3s }}\n\
+             seal: {{ hold_budget: {hold_budget}, settle_time: 3s, grace_time: 1s }}\n\
              migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n{}\n",
             self.more
         );
@@ -278,6 +278,25 @@ impl Proxy {
 
     pub fn switch(&self) -> Outcome {
         serde_json::from_str(&self.answer(&["switch", MIGRATION, "producers", "--json"])).expect("an outcome")
+    }
+
+    /// With what a test's topics leave on the source accepted, as soon as every group has committed behind the seam.
+    pub fn complete(&self) -> Report {
+        let run = |args: &[&str]| {
+            let output = self.command(args);
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            if output.status.success() { Ok(output.stdout) } else { Err(error) }
+        };
+        let done = |args: &[&str]| run(args).unwrap_or_else(|e| panic!("{args:?}: {e}\n{}", self.tail()));
+        done(&["waive", MIGRATION, "finding", "history_without_copy", "--why", "a test"]);
+        eventually("it is completed", || match run(&["complete", MIGRATION]) {
+            Ok(_) => true,
+            Err(e) => {
+                assert!(e.contains("left to read below the seam"), "{e}\n{}", self.tail());
+                false
+            }
+        });
+        serde_json::from_slice(&done(&["report", MIGRATION, "--format", "json"])).expect("a report")
     }
 
     pub fn migration(&self) -> MigrationStatus {

@@ -181,7 +181,7 @@ async fn a_group_without_a_position_is_named_and_waived() {
     let nobody = refused(waive(body("nobody", "history")).await);
     assert!(nobody.code == "unknown_group" && nobody.message.contains("`nobody`"), "{nobody:?}");
     assert_eq!(refused(waive(body("g", "  ")).await).code, "bad_request");
-    assert_eq!(refused(waive(WaiveBody { kind: WaiverKind::Finding, ..body("acl", "x") }).await).code, "not_supported");
+    assert_eq!(refused(waive(WaiveBody { kind: WaiverKind::Finding, ..body("acl", "x") }).await).code, "not_waivable");
     let stale = WaiveBody { expect_step: Some("prepared".to_owned()), ..body("g", "x") };
     assert_eq!(refused(waive(stale).await).code, "step_changed");
     let tried = waive(WaiveBody { dry_run: true, ..body("g", "it reads live data only") }).await.expect("may be");

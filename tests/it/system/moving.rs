@@ -32,7 +32,7 @@ use super::world::*;
 const PARTITIONS: i32 = 6;
 const PART: usize = 600;
 
-async fn switch(control: Client) -> Result<Outcome, ClientError> {
+pub(super) async fn switch(control: Client) -> Result<Outcome, ClientError> {
     let body = SwitchBody {
         what: What::Groups,
         to: Side::Target,
@@ -44,7 +44,7 @@ async fn switch(control: Client) -> Result<Outcome, ClientError> {
     control.switch(MIGRATION, &body).await
 }
 
-async fn switch_groups(world: &World) -> Result<Outcome, ClientError> {
+pub(super) async fn switch_groups(world: &World) -> Result<Outcome, ClientError> {
     soon("the groups move", switch(world.control())).await
 }
 
@@ -169,13 +169,13 @@ async fn groups_move_in_mid_stream_and_read_all_once() {
 
 // --- by hand ---
 
-struct ByHand {
-    raw: Raw,
-    member: String,
-    generation: i32,
+pub(super) struct ByHand {
+    pub(super) raw: Raw,
+    pub(super) member: String,
+    pub(super) generation: i32,
 }
 
-fn join(group: &str, member: &str) -> JoinGroupRequest {
+pub(super) fn join(group: &str, member: &str) -> JoinGroupRequest {
     rejoin(group, member, 60_000)
 }
 
@@ -192,7 +192,7 @@ fn rejoin(group: &str, member: &str, rebalance_ms: i32) -> JoinGroupRequest {
 }
 
 impl ByHand {
-    async fn heartbeat(&mut self, group: &str) -> i16 {
+    pub(super) async fn heartbeat(&mut self, group: &str) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(text(group).into())
             .with_member_id(text(&self.member))
@@ -200,7 +200,7 @@ impl ByHand {
         self.raw.ask(&request, 4).await.error_code
     }
 
-    async fn commit(&mut self, group: &str, offset: i64) -> i16 {
+    pub(super) async fn commit(&mut self, group: &str, offset: i64) -> i16 {
         let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
         let topic =
             OffsetCommitRequestTopic::default().with_name(text("moved").into()).with_partitions(vec![partition]);
@@ -220,7 +220,7 @@ impl ByHand {
         left.members[0].error_code
     }
 
-    async fn sync(&mut self, group: &str, joined: &JoinGroupResponse) {
+    pub(super) async fn sync(&mut self, group: &str, joined: &JoinGroupResponse) {
         self.member = joined.member_id.to_string();
         self.generation = joined.generation_id;
         let assignment = Bytes::from_static(&[0, 0, 0, 0, 0, 0, 255, 255, 255, 255]);
@@ -249,7 +249,7 @@ async fn newcomer(world: &World, group: &str) -> ByHand {
 }
 
 /// The only member of a group, in a stable generation.
-async fn alone(world: &World, group: &str) -> ByHand {
+pub(super) async fn alone(world: &World, group: &str) -> ByHand {
     let mut member = newcomer(world, group).await;
     let joined = member.raw.ask(&join(group, &member.member), 9).await;
     member.sync(group, &joined).await;
@@ -279,7 +279,7 @@ async fn two(world: &World, group: &str) -> [ByHand; 2] {
     both
 }
 
-async fn until_told_to_rejoin(member: &mut ByHand, group: &str) {
+pub(super) async fn until_told_to_rejoin(member: &mut ByHand, group: &str) {
     loop {
         match soon("a heartbeat", member.heartbeat(group)).await {
             0 => tokio::task::yield_now().await,
@@ -288,7 +288,7 @@ async fn until_told_to_rejoin(member: &mut ByHand, group: &str) {
     }
 }
 
-async fn position(world: &World, group: &str) -> i64 {
+pub(super) async fn position(world: &World, group: &str) -> i64 {
     let topic = OffsetFetchRequestTopic::default().with_name(text("moved").into()).with_partition_indexes(vec![0]);
     let request = OffsetFetchRequest::default().with_group_id(text(group).into()).with_topics(Some(vec![topic]));
     let answer = world.client().await.ask(&request, 7).await;
