@@ -35,7 +35,7 @@ use crate::upstream::ask::{consumer_groups, transactions};
 use crate::upstream::discovery;
 
 /// Groups that are looked at, or moved, at a time.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 /// What a member allows for a rebalance that has not told: Java's default of `max.poll.interval.ms`.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Beyond what the members allow: brokers give them a little more, too.
@@ -435,17 +435,18 @@ impl Act<'_> {
     }
 }
 
-/// A group at its coordinator, by the protocol that it speaks there.
+/// A group at its coordinator, by the protocol that it speaks there. To who asks for a classic one a group of the other
+/// protocol is not there.
 async fn at(admin: &Admin, address: &str, group: &str) -> Result<(Protocol, Described), AdminError> {
-    let listed = groups::coordinated_by(admin, address).await?.remove(group).unwrap_or_default();
-    if listed.is_new {
-        return Ok((Protocol::Consumer, consumer_groups::describe(admin, address, group).await?));
+    let classic = groups::describe(admin, address, group).await?;
+    if classic.state != groups::NOT_THERE {
+        return Ok((Protocol::Classic, classic));
     }
-    let mut described = groups::describe(admin, address, group).await?;
-    if !described.has_members() && !is_empty(&listed.state) && is_empty(&described.state) {
-        described.state = listed.state;
+    match consumer_groups::describe(admin, address, group).await {
+        Ok(described) if described.state != groups::NOT_THERE => Ok((Protocol::Consumer, described)),
+        Ok(_) | Err(AdminError::Unsupported { .. }) => Ok((Protocol::Classic, classic)),
+        Err(error) => Err(error),
     }
-    Ok((Protocol::Classic, described))
 }
 
 /// Once more while the answer is one that passes: a coordinator that moves, or is not there yet.

@@ -4,7 +4,7 @@ use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, GroupId, RequestKind, ResponseKind,
 };
 
-use super::groups::{Described, Member};
+use super::groups::{Described, Member, NOT_THERE};
 use super::{another_answer, text};
 use crate::error::code;
 use crate::upstream::admin::{Admin, AdminError};
@@ -26,7 +26,7 @@ pub async fn describe(admin: &Admin, address: &str, group: &str) -> Result<Descr
     let described = answer.groups.into_iter().next().ok_or_else(missing)?;
     match described.error_code {
         code::NONE => {}
-        code::GROUP_ID_NOT_FOUND => return Ok(Described { state: "Dead".to_owned(), ..Described::default() }),
+        code::GROUP_ID_NOT_FOUND => return Ok(Described { state: NOT_THERE.to_owned(), ..Described::default() }),
         code => return Err(AdminError::Refused { side: admin.side, what: what(), code }),
     }
     let members = described.members.into_iter().map(|m| {

@@ -31,6 +31,8 @@ const MANY_KEYS: i16 = 4;
 const MANY_GROUPS: i16 = 8;
 const LEAVE_MANY: i16 = 3;
 
+/// The state of a group that is not there.
+pub const NOT_THERE: &str = "Dead";
 /// Share groups (KIP-932) have no committed positions.
 const SHARE: &str = "share";
 
@@ -162,7 +164,7 @@ pub async fn describe(admin: &Admin, address: &str, group: &str) -> Result<Descr
     let described = answer.groups.into_iter().next().ok_or_else(missing)?;
     match described.error_code {
         code::NONE => {}
-        code::GROUP_ID_NOT_FOUND => return Ok(Described { state: "Dead".to_owned(), members: BTreeMap::new() }),
+        code::GROUP_ID_NOT_FOUND => return Ok(Described { state: NOT_THERE.to_owned(), members: BTreeMap::new() }),
         code => return Err(AdminError::Refused { side: admin.side, what: what(), code }),
     }
     let members = described.members.into_iter().map(|m| {
