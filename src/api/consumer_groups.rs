@@ -42,8 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// No member that joins waits here for longer: librdkafka gives up a heartbeat when the next one is due.
 const HELD_MOST: Duration = Duration::from_millis(500);
-/// When members of a group on its way are to come again. librdkafka waits no longer than this for the answer.
-const SOON_MS: i32 = 1_000;
+/// When members of a group on its way are to come again, at the latest. librdkafka gives up a heartbeat, and the connection
+/// to its coordinator with it, if that is not answered by then: no less than it is used to from classic groups.
+const SOON_MS: i32 = 3_000;
 /// The epoch of a member that joins; below it, of one that leaves.
 const JOINS: i32 = 0;
 
@@ -167,7 +168,8 @@ impl Heartbeat {
                     Beat::GaveUp => None,
                     Beat::Asked => return ConsumerGroupHeartbeatResponse::default().with_error_code(ASKS_FOR_STATE),
                 };
-                return answer.with_assignment(nothing).with_heartbeat_interval_ms(SOON_MS);
+                let answer_in = answer.heartbeat_interval_ms.min(SOON_MS);
+                return answer.with_assignment(nothing).with_heartbeat_interval_ms(answer_in);
             }
             code::NONE => {
                 cx.shared.moves.disturb(group, "the old home has begun a rebalance of its own");

@@ -14,6 +14,7 @@ use crate::support::unique;
 
 const PARTITIONS: i32 = 6;
 const MEMBERS: usize = 3;
+const HEARTBEATS: &str = "allow-heartbeats.txt";
 const CONSUMER: &str = "group.protocol=consumer";
 /// Library, what is special about it, flags.
 type Kind = (&'static str, &'static str, &'static [&'static str]);
@@ -58,7 +59,7 @@ fn groups_of_the_new_protocol_move_in_mid_stream_and_the_proxy_can_go() {
     rig.create(&topic, PARTITIONS);
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt"]);
+    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", HEARTBEATS]);
     join(&mut crowd, &topic, "");
     crowd.wait_for_groups(PARTITIONS as usize);
     crowd.producer("confluent", "one", &["--rate", "100", "--idempotent", "true", "-X", LINGER]);
@@ -86,7 +87,7 @@ fn groups_of_the_new_protocol_move_in_mid_stream_and_the_proxy_can_go() {
     assert_eq!(proxy.complaints(), Vec::<String>::new());
 
     // Straight at the target: each group goes on at the very next record.
-    let mut crowd = Crowd::new(rig.bootstrap(Side::Target), &topic, &["allow.txt"]);
+    let mut crowd = Crowd::new(rig.bootstrap(Side::Target), &topic, &["allow.txt", HEARTBEATS]);
     let ends = crowd.java_offsets("latest");
     join(&mut crowd, &topic, "-alone");
     crowd.wait_for_groups(PARTITIONS as usize);
@@ -116,7 +117,7 @@ fn a_move_of_the_new_protocol_survives_the_end_of_the_process_at_any_point() {
     rig.create(&topic, 2);
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-restart.txt"]);
+    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-restart.txt", HEARTBEATS]);
     for (number, point) in MOVE.iter().enumerate() {
         let lib = ["java", "confluent"][number % 2];
         let group = format!("{topic}-{}", point.replace('.', "-"));
