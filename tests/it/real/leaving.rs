@@ -39,7 +39,8 @@ impl Step {
             _ if Rig::full() => &LIBRARIES,
             Self::Prepared => &LIBRARIES[..2],
             Self::ProducersSwitched => &LIBRARIES[..3],
-            Self::GroupsSwitched => &LIBRARIES[2..],
+            // kafka-python, on a machine that is too busy, joins before it knows the topic's partitions, and stays without.
+            Self::GroupsSwitched => &LIBRARIES[2..3],
         }
     }
 }

@@ -43,6 +43,12 @@ const RESETS: [&str; 11] = [
 /// By partition, the next offset that a group reads.
 type Places = BTreeMap<i32, i64>;
 
+/// All but the last, kafka-python, which only the whole version has: on a machine that is too busy it joins before it knows the
+/// topic's partitions, and stays without.
+fn first<T>(all: &[T]) -> &[T] {
+    if Rig::full() { all } else { &all[..all.len() - 1] }
+}
+
 #[test]
 fn a_group_that_lags_keeps_its_place_and_a_reset_lands_where_it_should() {
     let rig = Rig::connect();
@@ -62,13 +68,13 @@ fn a_group_that_lags_keeps_its_place_and_a_reset_lands_where_it_should() {
             crowd.member(lib, &name, &group(lib), &[&["--hold", "40"], flags].concat());
         }
     }
-    for (lib, flags) in AWAY {
+    for &(lib, flags) in first(&AWAY) {
         crowd.member(lib, lib, &group(lib), flags);
     }
     crowd.wait_for_groups(PARTITIONS as usize);
     crowd.producer("confluent", "one", &["--rate", "100", "--idempotent", "true", "-X", LINGER]);
     crowd.producer("franz-go", "two", &["--rate", "100"]);
-    let away = AWAY.map(|(lib, _)| lib.to_owned());
+    let away: Vec<String> = first(&AWAY).iter().map(|(lib, _)| (*lib).to_owned()).collect();
     crowd.wait("all who will lag have begun", |tallies| {
         standing.iter().chain(&away).all(|name| tallies.get(name).is_some_and(|t| t.received >= 40))
     });
@@ -83,11 +89,13 @@ fn a_group_that_lags_keeps_its_place_and_a_reset_lands_where_it_should() {
     assert!(output.status.success(), "{output:?}\n{}", proxy.tail());
     let moved: Outcome = serde_json::from_slice(&output.stdout).expect("an outcome");
     println!("{:#?}", moved.done);
-    assert_eq!(moved.done.len(), STANDING.len() + AWAY.len() + RESETS.len());
+    assert_eq!(moved.done.len(), STANDING.len() + first(&AWAY).len() + RESETS.len());
 
     // Each is where it was: behind the seam.
     let mut places: BTreeMap<String, Places> = RESETS.iter().map(|name| (group(name), all_at(START))).collect();
-    for (lib, names) in STANDING.map(|(lib, _)| (lib, both(lib))).into_iter().chain(AWAY.map(alone)) {
+    for (lib, names) in
+        STANDING.map(|(lib, _)| (lib, both(lib))).into_iter().chain(first(&AWAY).iter().copied().map(alone))
+    {
         let got = crowd.received_by(&names);
         let place: Places = got.iter().map(|(p, offsets)| (*p, offsets.len() as i64)).collect();
         assert!(place.iter().all(|(p, at)| *at < seams[*p as usize].1), "{lib} is at {place:?}, seams {seams:?}");
@@ -95,7 +103,7 @@ fn a_group_that_lags_keeps_its_place_and_a_reset_lands_where_it_should() {
     }
     tools.iter().for_each(|tools| assert_eq!(described(tools, places.keys(), &topic), places));
     standing.iter().for_each(|name| crowd.go_on(name));
-    for (lib, flags) in AWAY {
+    for &(lib, flags) in first(&AWAY) {
         crowd.member(lib, &format!("{lib}-returns"), &group(lib), flags);
     }
     crowd.wait_for_producers(part);
@@ -208,8 +216,9 @@ impl Resets {
 /// A member that joins each of the groups has everything from its place on, once.
 fn read_on(rig: &Rig, proxy: &Proxy, topic: &str, landed: &Resets) {
     let mut crowd = Crowd::new(&proxy.bootstrap(), topic, &["allow.txt"]);
+    let readers = first(&READERS);
     for (number, (name, ..)) in landed.0.iter().enumerate() {
-        crowd.member(READERS[number % READERS.len()], name, &format!("{topic}-{name}"), &[]);
+        crowd.member(readers[number % readers.len()], name, &format!("{topic}-{name}"), &[]);
     }
     crowd.wait_for_groups(PARTITIONS as usize);
     // For who has nothing left to read.
