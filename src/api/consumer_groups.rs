@@ -168,8 +168,8 @@ impl Heartbeat {
                     Beat::GaveUp => None,
                     Beat::Asked => return ConsumerGroupHeartbeatResponse::default().with_error_code(ASKS_FOR_STATE),
                 };
-                let answer_in = answer.heartbeat_interval_ms.min(SOON_MS);
-                return answer.with_assignment(nothing).with_heartbeat_interval_ms(answer_in);
+                let next_ms = answer.heartbeat_interval_ms.min(SOON_MS);
+                return answer.with_assignment(nothing).with_heartbeat_interval_ms(next_ms);
             }
             code::NONE => {
                 cx.shared.moves.disturb(group, "the old home has begun a rebalance of its own");

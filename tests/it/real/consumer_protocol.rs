@@ -6,9 +6,10 @@ use kafka_cutover::control::protocol::{Outcome, ReportResult};
 use kafka_cutover::crash::MOVE;
 use kafka_cutover::ids::Side;
 
-use crate::support::crowd::{Crowd, IN_FLIGHT, LINGER};
+use super::groups::end_at_each_point;
+use crate::support::crowd::{Crowd, LINGER};
 use crate::support::own::Own;
-use crate::support::proxy::{MIGRATION, Proxy};
+use crate::support::proxy::{FORCED, Proxy};
 use crate::support::rig::Rig;
 use crate::support::unique;
 
@@ -24,7 +25,6 @@ const KINDS: [Kind; 4] = [
     ("java", "static", &["-X", CONSUMER]),
     ("confluent", "auto", &["-X", CONSUMER]),
 ];
-const SWITCH: [&str; 5] = ["switch", MIGRATION, "groups", "--force", "--json"];
 
 fn kinds() -> impl Iterator<Item = (String, Kind)> {
     KINDS.into_iter().map(|kind| (format!("{}-{}", kind.0, kind.1), kind))
@@ -68,7 +68,7 @@ fn groups_of_the_new_protocol_move_in_mid_stream_and_the_proxy_can_go() {
     proxy.prepare();
     proxy.switch();
     crowd.wait_for_producers(part);
-    let output = proxy.command(&SWITCH);
+    let output = proxy.command(&FORCED);
     assert!(output.status.success(), "{output:?}\n{}", proxy.tail());
     let moved: Outcome = serde_json::from_slice(&output.stdout).expect("an outcome");
     println!("{:#?}", moved.done);
@@ -113,39 +113,5 @@ fn groups_of_the_new_protocol_move_in_mid_stream_and_the_proxy_can_go() {
 #[test]
 fn a_move_of_the_new_protocol_survives_the_end_of_the_process_at_any_point() {
     let (_source, rig) = clusters();
-    let topic = unique("moves848");
-    rig.create(&topic, 2);
-    let mut proxy = Proxy::new(&rig, &[&topic]);
-    proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-restart.txt", HEARTBEATS]);
-    for (number, point) in MOVE.iter().enumerate() {
-        let lib = ["java", "confluent"][number % 2];
-        let group = format!("{topic}-{}", point.replace('.', "-"));
-        crowd.redelivered_member(lib, &format!("{lib}-member-{number}"), &group, &["-X", CONSUMER]);
-    }
-    crowd.wait_for_groups(2);
-    crowd.producer("confluent", "writer", &["--rate", "50", "--idempotent", "true", "-X", LINGER, "-X", IN_FLIGHT]);
-    crowd.wait_for_producers(100);
-    proxy.prepare();
-    proxy.switch();
-    for point in MOVE {
-        proxy.stop();
-        proxy.start_to_crash_at(point);
-        crowd.wait_for_producers(50);
-        let output = proxy.command(&SWITCH);
-        assert!(!output.status.success(), "{point}: the process should have ended");
-        let status = proxy.wait_for_end();
-        assert!(status.code().is_none(), "{point}: ended by {status}, not by the crash point\n{}", proxy.tail());
-        proxy.start();
-        assert_eq!(proxy.migration().step, "producers-switched", "{point}");
-        crowd.wait_for_producers(50);
-    }
-    let output = proxy.command(&SWITCH);
-    assert!(output.status.success(), "{output:?}\n{}", proxy.tail());
-    assert_eq!(proxy.migration().step, "groups-switched");
-    crowd.wait_for_producers(50);
-    crowd.stop_producers();
-    crowd.wait_for_readers();
-    let (verdict, _) = crowd.judge(&rig);
-    assert!(verdict.ok(), "{verdict:#?}\n{}", proxy.tail());
+    end_at_each_point(&rig, MOVE, &["-X", CONSUMER], &["allow.txt", "allow-restart.txt", HEARTBEATS]);
 }

@@ -6,7 +6,7 @@ use kafka_cutover::control::protocol::{Outcome, ReportResult};
 use kafka_cutover::crash::MOVE;
 use kafka_cutover::ids::Side;
 
-use crate::support::crowd::{Crowd, LINGER};
+use crate::support::crowd::{Crowd, IN_FLIGHT, LINGER};
 use crate::support::proxy::{FORCED, Proxy};
 use crate::support::rig::Rig;
 use crate::support::{eventually, unique};
@@ -179,21 +179,24 @@ fn move_and_go(rig: &Rig, round: &Round<'_>) {
 /// At each point of a move the process ends; the next one finds every group at home on one side, with its place.
 #[test]
 fn a_move_survives_the_end_of_the_process_at_any_point() {
-    let rig = Rig::connect();
+    // By the first point only those of KIP-848 come.
+    end_at_each_point(&Rig::connect(), &MOVE[1..], &[], &["allow.txt", "allow-restart.txt"]);
+}
+
+/// A group for each of the points, whose members have these flags. At the end all have moved, and been given everything.
+pub(super) fn end_at_each_point(rig: &Rig, points: &[&str], flags: &[&str], allowed: &[&str]) {
     let topic = unique("moves");
     rig.create(&topic, 2);
-    let mut proxy = Proxy::new(&rig, &[&topic]);
+    let mut proxy = Proxy::new(rig, &[&topic]);
     proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-restart.txt"]);
-    // By the first point only those of KIP-848 come.
-    let points = &MOVE[1..];
-    let groups: Vec<String> = points.iter().map(|point| format!("{topic}-{}", point.replace('.', "-"))).collect();
-    for (number, group) in groups.iter().enumerate() {
+    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, allowed);
+    for (number, point) in points.iter().enumerate() {
         let lib = ["java", "confluent"][number % 2];
-        crowd.redelivered_member(lib, &format!("{lib}-member-{number}"), group, &[]);
+        let group = format!("{topic}-{}", point.replace('.', "-"));
+        crowd.redelivered_member(lib, &format!("{lib}-member-{number}"), &group, flags);
     }
     crowd.wait_for_groups(2);
-    crowd.producer("confluent", "writer", &["--rate", "50", "--idempotent", "true", "-X", LINGER]);
+    crowd.producer("confluent", "writer", &["--rate", "50", "--idempotent", "true", "-X", LINGER, "-X", IN_FLIGHT]);
     crowd.wait_for_producers(100);
     proxy.prepare();
     proxy.switch();
@@ -215,6 +218,6 @@ fn a_move_survives_the_end_of_the_process_at_any_point() {
     crowd.wait_for_producers(50);
     crowd.stop_producers();
     crowd.wait_for_readers();
-    let (verdict, _) = crowd.judge(&rig);
+    let (verdict, _) = crowd.judge(rig);
     assert!(verdict.ok(), "{verdict:#?}\n{}", proxy.tail());
 }

@@ -1,8 +1,6 @@
 //! How far groups are from the seam (DESIGN.md section 5): shown, proven by reads, waived.
 
-use std::process::Stdio;
-
-use kafka_cutover::control::protocol::{GroupStatus, MigrationStatus, SwitchBody, WaiveBody, What};
+use kafka_cutover::control::protocol::{GroupStatus, SwitchBody, WaiveBody, What};
 use kafka_cutover::embedded::batch::marker;
 use kafka_cutover::ids::Side;
 use kafka_cutover::store::event::WaiverKind;
@@ -21,10 +19,6 @@ async fn commit(world: &World, group: &str, positions: &[(i32, i64)]) {
         .with_topics(vec![topic.with_partitions(positions.iter().map(position).collect())]);
     let done = soon("committed", world.client().await.ask(&request, 8)).await;
     assert!(done.topics[0].partitions.iter().all(|p| p.error_code == 0), "{done:?}");
-}
-
-async fn status(world: &World) -> MigrationStatus {
-    world.control().migration(MIGRATION).await.expect("a status")
 }
 
 async fn group(world: &World, id: &str) -> Option<GroupStatus> {
@@ -51,14 +45,6 @@ async fn filled(partitions: i32, records: i64) -> World {
         }
     }
     world
-}
-
-async fn command_line(world: &World, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
-    command.args(args).env("KAFKA_CUTOVER_SOCKET", &world.config.control.socket).stdin(Stdio::null());
-    let output = soon("the command ends", command.output()).await.expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 fn body(name: &str, why: &str) -> WaiveBody {

@@ -1,10 +1,9 @@
 //! `switch producers --hold-consumers`: readers stay at the seam, whatever comes behind it, until `switch consumers`.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use kafka_cutover::control::client::ClientError;
-use kafka_cutover::control::protocol::{MigrationStatus, Outcome, SwitchBody, What};
+use kafka_cutover::control::protocol::{Outcome, SwitchBody, What};
 use kafka_cutover::ids::Side;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::DeleteRecordsRequest;
@@ -20,18 +19,6 @@ fn body(what: What, hold_consumers: bool) -> SwitchBody {
 
 async fn switch(world: &World, what: What, hold_consumers: bool) -> Result<Outcome, ClientError> {
     soon("switch", world.control().switch(MIGRATION, &body(what, hold_consumers))).await
-}
-
-async fn status(world: &World) -> MigrationStatus {
-    world.control().migration(MIGRATION).await.expect("a status")
-}
-
-async fn command_line(world: &World, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
-    command.args(args).env("KAFKA_CUTOVER_SOCKET", &world.config.control.socket).stdin(Stdio::null());
-    let output = soon("the command ends", command.output()).await.expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// Records with timestamps 1000, 2000 … up to the seam, not yet switched.

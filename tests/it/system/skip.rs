@@ -1,9 +1,7 @@
 //! `skip`: a side is lost while readers are in its part, and the operator moves them on.
 
-use std::process::Stdio;
-
 use kafka_cutover::control::client::ClientError;
-use kafka_cutover::control::protocol::{MigrationStatus, Outcome, SkipBody, SkippedPart, SwitchBody, What};
+use kafka_cutover::control::protocol::{Outcome, SkipBody, SkippedPart, SwitchBody, What};
 use kafka_cutover::ids::{Side, Virtual};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -21,18 +19,6 @@ fn body(partition: i32, why: &str) -> SkipBody {
 
 async fn skip(world: &World, body: SkipBody) -> Result<Outcome, ClientError> {
     soon("skip", world.control().skip(MIGRATION, &body)).await
-}
-
-async fn status(world: &World) -> MigrationStatus {
-    world.control().migration(MIGRATION).await.expect("a status")
-}
-
-async fn command_line(world: &World, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
-    command.args(args).env("KAFKA_CUTOVER_SOCKET", &world.config.control.socket).stdin(Stdio::null());
-    let output = soon("the command ends", command.output()).await.expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// In each partition three records on the source with timestamps 1000, 2000 … and two on the target.

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_cutover::config::{Address, Cluster as At, Config, Listener, Migration, Pattern, Scheme};
 use kafka_cutover::control::client::{Client, ClientError};
-use kafka_cutover::control::protocol::{Outcome, Refusal, StepBody, SwitchBody, What};
+use kafka_cutover::control::protocol::{MigrationStatus, Outcome, Refusal, StepBody, SwitchBody, What};
 use kafka_cutover::embedded::batch::Header;
 use kafka_cutover::embedded::{Cluster, ClusterSpec, Produced};
 use kafka_cutover::ids::Side;
@@ -291,6 +292,20 @@ pub async fn produced(raw: &mut Raw, requests: usize) -> Vec<(i16, i64)> {
         answers.push((part.error_code, part.base_offset));
     }
     answers
+}
+
+/// What the operator sees of the one migration.
+pub async fn status(world: &World) -> MigrationStatus {
+    world.control().migration(MIGRATION).await.expect("a status")
+}
+
+/// What the command line does with the proxy's socket: exit code, stdout, stderr.
+pub async fn command_line(world: &World, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kafka-cutover"));
+    command.args(args).env("KAFKA_CUTOVER_SOCKET", &world.config.control.socket).stdin(Stdio::null());
+    let output = soon("the command ends", command.output()).await.expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// The refusal of a control call that must be refused.
