@@ -24,6 +24,9 @@ pub const MOVE: &[&str] = &["move.called", "move.gathered", "move.copied", "move
 /// In the order in which the end of a migration comes by them.
 pub const COMPLETE: &[&str] = &["complete.closed", "complete.journalled"];
 
+/// In the order in which a transactional id comes by them on its way to the other side.
+pub const CROSSING: &[&str] = &["crossing.initialised", "crossing.decided", "crossing.fenced"];
+
 #[cfg(not(feature = "crash-points"))]
 #[macro_export]
 macro_rules! crash_point {
@@ -84,7 +87,7 @@ mod armed {
         match times {
             Some(times) if is_listed(name) => Plan { name: name.to_owned(), left: AtomicU32::new(times) },
             _ => {
-                let points = [super::SEAL, super::MOVE, super::COMPLETE].concat();
+                let points = [super::SEAL, super::MOVE, super::COMPLETE, super::CROSSING].concat();
                 eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {points:?}");
                 std::process::exit(2);
             }
@@ -92,7 +95,10 @@ mod armed {
     }
 
     pub const fn is_listed(name: &str) -> bool {
-        is_in(super::SEAL, name) || is_in(super::MOVE, name) || is_in(super::COMPLETE, name)
+        is_in(super::SEAL, name)
+            || is_in(super::MOVE, name)
+            || is_in(super::COMPLETE, name)
+            || is_in(super::CROSSING, name)
     }
 
     const fn is_in(list: &[&str], name: &str) -> bool {

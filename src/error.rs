@@ -43,6 +43,7 @@ pub mod code {
     pub const OFFSET_NOT_AVAILABLE: i16 = 78;
     pub const MEMBER_ID_REQUIRED: i16 = 79;
     pub const UNSTABLE_OFFSET_COMMIT: i16 = 88;
+    pub const PRODUCER_FENCED: i16 = 90;
     pub const RESOURCE_NOT_FOUND: i16 = 91;
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
     pub const FENCED_MEMBER_EPOCH: i16 = 110;

@@ -34,7 +34,7 @@ use crate::migration::{identity, moving, pinned, readers, status, watch as seale
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
-use crate::store::{State, Store, StoreError};
+use crate::store::{State, Store, StoreError, decisions};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::discovery::{self, Wanted};
 use crate::upstream::{ClusterView, Topology, pulse};
@@ -213,10 +213,12 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
 
     let (deadlines, deadlines_told) = mpsc::unbounded_channel();
     let (shadows, shadows_told) = mpsc::unbounded_channel();
+    let (decisions, decided) = mpsc::unbounded_channel();
     let topology = Arc::new(ArcSwap::<Topology>::default());
-    let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, metrics.clone());
+    let shared = Shared::new(config.clone(), first.cluster, topology, deadlines, shadows, decisions, metrics.clone());
     shared.homes.restore(&store.state());
     shared.called.restore(&store.state());
+    shared.transactional_homes.restore(&store.state());
     let shared = Arc::new(shared);
     let seen = first.views.clone().map(|view| view.filter(|v| v.reachable));
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
@@ -307,6 +309,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let journal = store.clone();
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();
+    tasks.spawn_local(unless(stop.clone(), decisions::run(store.clone(), decided, fatal.clone())));
     let (upkeep, holding, broken) = (metrics.clone(), shared.clone(), fatal.clone());
     tasks.spawn_local(unless(stop.clone(), async move {
         loop {

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, RequestKind, ResponseKind};
 
 use super::groups::lost_code;
-use super::transactions::{ask, native, note_error};
+use super::transactions::{KNOWS_FENCED, ask, native, note_error};
 use super::{Context, Input, Machine, Step};
 use crate::error::code;
 
@@ -13,12 +13,13 @@ impl Machine for AddOffsetsToTxn {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let id = &self.0.transactional_id;
         let Input::Answers(answers) = input else {
-            let Some(pid) = native(id, self.0.producer_id) else {
-                let refused = AddOffsetsToTxnResponse::default().with_error_code(code::INVALID_PRODUCER_ID_MAPPING);
-                return Step::Answer(refused.into());
+            let named = (self.0.producer_id, self.0.producer_epoch);
+            let (pid, epoch) = match native(cx, id, named, KNOWS_FENCED) {
+                Ok(native) => native,
+                Err(error) => return Step::Answer(AddOffsetsToTxnResponse::default().with_error_code(error).into()),
             };
-            let request = self.0.clone().with_producer_id(pid);
-            return Step::Ask(vec![ask(id, RequestKind::AddOffsetsToTxn(request))]);
+            let request = self.0.clone().with_producer_id(pid).with_producer_epoch(epoch);
+            return Step::Ask(vec![ask(cx, id, RequestKind::AddOffsetsToTxn(request))]);
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());

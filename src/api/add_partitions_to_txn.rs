@@ -1,10 +1,15 @@
 //! AddPartitionsToTxn (24), v0 to v3, those of clients (v4 and v5 are between brokers): to the id's coordinator, its producer
 //! id native.
 //!
+//! It is how a transaction begins, so it is what takes an id to the other side (`crossing`): where a partition's log goes on
+//! there, and the id's transaction has not begun on the side that it is at home on.
+//!
 //! A transaction may touch the partitions of one side only (DESIGN.md section 7). Where one of them is on the other side by
 //! now, none is added, as a broker has it with a topic that the client may not write to: TRANSACTION_ABORTABLE there and
 //! OPERATION_NOT_ATTEMPTED at the rest. Clients older than the first code abort as well, as at any that they do not know;
 //! franz-go can only go on after this one. A partition in a hold is waited for.
+
+use std::sync::Arc;
 
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
@@ -12,68 +17,179 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, RequestKind, ResponseKind};
 use tokio::time::Instant;
 
+use super::crossing::{Crossing, Turn};
 use super::groups::lost_code;
-use super::transactions::{self, ask, native, note_error};
-use super::{Answers, Context, Input, Machine, Step};
+use super::transactions::{self, KNOWS_FENCED, ask, native, note_error};
+use super::{Answers, Context, Input, Machine, Step, Unanswered};
 use crate::error::code;
-use crate::ids::{TopicName, VirtualPid};
-use crate::producers::transactions::home;
+use crate::ids::{Side, TopicName, VirtualPid};
+use crate::routing::{Live, OnItsWay};
 use crate::store::identity::is_marker_topic;
+use crate::upstream::Lost;
 
 pub struct AddPartitionsToTxn {
     request: AddPartitionsToTxnRequest,
     until: Option<Instant>,
+    /// Its id is on the way to the other side.
+    crossing: Option<Box<Crossing>>,
+    /// No seal ends the side that it was sent to before it has its answer.
+    on_its_way: Option<OnItsWay>,
+}
+
+/// Where the partitions of a request can be written to by its id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Where {
+    /// By a transaction that began on the side the id is at home on, and by one that begins there now.
+    stays: bool,
+    begins: bool,
+    /// By one that begins on the other side.
+    crosses: bool,
 }
 
 impl AddPartitionsToTxn {
     pub fn new(request: AddPartitionsToTxnRequest) -> Self {
-        Self { request, until: None }
+        Self { request, until: None, crossing: None, on_its_way: None }
     }
 
     fn id(&self) -> &str {
         &self.request.v3_and_below_transactional_id
     }
 
-    fn start(&mut self, cx: &Context<'_>) -> Step {
-        let (id, pid) = (self.id().to_owned(), self.request.v3_and_below_producer_id);
-        let Some(native) = native(&id, pid) else {
-            return Step::Answer(self.all(code::INVALID_PRODUCER_ID_MAPPING).into());
-        };
-        let until = *self.until.get_or_insert(cx.now + cx.shared.config.seal.hold_budget);
-        let mut elsewhere: Vec<TopicName> = vec![];
-        for topic in &self.request.v3_and_below_topics {
+    fn client(&self) -> (i64, i16) {
+        (self.request.v3_and_below_producer_id.0, self.request.v3_and_below_producer_epoch)
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = (TopicName, i32)> {
+        self.request.v3_and_below_topics.iter().flat_map(|topic| {
             let name = TopicName::from(topic.name.as_str());
-            let states = topic.partitions.iter().filter_map(|p| cx.partitions.get(&name, *p));
-            if states.clone().any(|state| state.held) {
-                if cx.now < until {
-                    return Step::AwaitRoutes { newer_than: cx.partitions.version, deadline: until };
-                }
-                return Step::Answer(self.all(code::CONCURRENT_TRANSACTIONS).into());
+            topic.partitions.iter().map(move |index| (name.clone(), *index))
+        })
+    }
+
+    fn is_held(&self, cx: &Context<'_>) -> bool {
+        self.partitions().any(|(name, index)| cx.partitions.get(&name, index).is_some_and(|state| state.held))
+    }
+
+    /// Of one partition: the sides that take what a transaction begun on `home` writes, and the one where it begins.
+    fn sides(cx: &Context<'_>, name: &TopicName, index: i32) -> [Side; 2] {
+        match cx.partitions.get(name, index) {
+            Some(state) => [state.map.tail_side(), state.map.open_side()],
+            None => [cx.shared.config.default_side; 2],
+        }
+    }
+
+    fn places(&self, cx: &Context<'_>, home: Side) -> Where {
+        let mut all = Where { stays: true, begins: true, crosses: true };
+        for (name, index) in self.partitions() {
+            let [takes, open] = Self::sides(cx, &name, index);
+            let is_allowed = !is_marker_topic(&name);
+            all.stays &= is_allowed && (takes == home || open == home);
+            all.begins &= is_allowed && open == home;
+            all.crosses &= is_allowed && open != home;
+        }
+        all
+    }
+
+    fn start(&mut self, cx: &Context<'_>) -> Step {
+        let until = *self.until.get_or_insert(cx.now + cx.shared.config.seal.hold_budget);
+        if self.is_held(cx) {
+            if cx.now < until {
+                return Step::AwaitRoutes { newer_than: cx.partitions.version, deadline: until };
             }
-            if states.clone().any(|state| state.map.open_side() != home(&id)) || is_marker_topic(&name) {
-                elsewhere.push(name);
-            } else if states.clone().next().is_some() {
+            return Step::Answer(self.all(code::CONCURRENT_TRANSACTIONS).into());
+        }
+        let (id, client) = (self.id().to_owned(), self.client());
+        let home = cx.shared.transactional_homes.of(&id);
+        let places = self.places(cx, home);
+        let crossing = match cx.shared.transactional_homes.to_fence(&id) {
+            // A crash came between.
+            Some(from) if places.begins && cx.topology.reachable(from) => Crossing::to_fence(cx, &id, from),
+            _ if places.begins => return self.forward(cx),
+            _ if places.stays || places.crosses => Crossing::new(cx, &id, client),
+            _ => return Step::Answer(self.spans(cx, home).into()),
+        };
+        match crossing {
+            Ok(crossing) => {
+                self.crossing = Some(Box::new(crossing));
+                self.cross(cx, Input::Start)
+            }
+            Err(error) => Step::Answer(self.all(error).into()),
+        }
+    }
+
+    fn cross(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        let Some(crossing) = &mut self.crossing else { return self.start(cx) };
+        let turn = crossing.step(cx, input);
+        if let Turn::Step(step) = turn {
+            return step;
+        }
+        self.crossing = None;
+        // What has been held since then waits for its new map; no transaction begins on a side that is being left.
+        if self.is_held(cx) && !matches!(turn, Turn::Refused(_)) {
+            return self.start(cx);
+        }
+        let home = cx.shared.transactional_homes.of(self.id());
+        let places = self.places(cx, home);
+        match turn {
+            Turn::Stays { ongoing: true } if places.stays => self.forward(cx),
+            // Not known there, or not the present one: its coordinator has the word for it.
+            Turn::Stays { ongoing: false } => self.forward(cx),
+            Turn::Done if places.begins => self.forward(cx),
+            Turn::Refused(error) => Step::Answer(self.all(error).into()),
+            Turn::Stays { .. } | Turn::Done | Turn::Step(_) => Step::Answer(self.spans(cx, home).into()),
+        }
+    }
+
+    /// To the coordinator of the id as it is now.
+    fn forward(&mut self, cx: &Context<'_>) -> Step {
+        let (id, (pid, epoch)) = (self.id(), self.client());
+        let (native, epoch) = match native(cx, id, (pid.into(), epoch), KNOWS_FENCED) {
+            Ok(native) => native,
+            Err(error) => return Step::Answer(self.all(error).into()),
+        };
+        let mut tracked: Vec<Arc<Live>> = vec![];
+        for (name, index) in self.partitions() {
+            if let Some(state) = cx.partitions.get(&name, index) {
+                tracked.push(state.live.clone());
                 // Before it is sent: a seal that has held everybody must know of it.
-                cx.shared.transactions.writes(&id, VirtualPid(pid.0), &name, cx.now_ms);
+                cx.shared.transactions.writes(id, VirtualPid(pid), &name, cx.now_ms);
+            }
+        }
+        let request = self.request.clone().with_v3_and_below_producer_id(native);
+        let request = request.with_v3_and_below_producer_epoch(epoch);
+        let ask = ask(cx, id, RequestKind::AddPartitionsToTxn(request));
+        self.on_its_way = Some(OnItsWay::new(tracked, cx.shared.config.seal.settle_time));
+        Step::Ask(vec![ask])
+    }
+
+    fn spans(&self, cx: &Context<'_>, home: Side) -> AddPartitionsToTxnResponse {
+        let is_elsewhere =
+            |name: &TopicName, index| is_marker_topic(name) || !Self::sides(cx, name, index).contains(&home);
+        let mut elsewhere: Vec<TopicName> = vec![];
+        for (name, _) in self.partitions().filter(|(name, index)| is_elsewhere(name, *index)) {
+            if !elsewhere.contains(&name) {
+                elsewhere.push(name);
             }
         }
         if elsewhere.is_empty() {
-            let request = self.request.clone().with_v3_and_below_producer_id(native);
-            return Step::Ask(vec![ask(&id, RequestKind::AddPartitionsToTxn(request))]);
+            // They can all be written to there, but not by a transaction that begins now.
+            elsewhere.extend(self.partitions().map(|(name, _)| name).next());
         }
         for topic in &elsewhere {
-            transactions::refuse(cx, &id, topic);
+            transactions::refuse(cx, self.id(), topic);
         }
-        cx.shared.transactions.refused(&id, cx.now_ms);
-        let answer = self.each(|topic| match elsewhere.iter().any(|name| **name == *topic) {
+        cx.shared.transactions.refused(self.id(), cx.now_ms);
+        self.each(|topic| match elsewhere.iter().any(|name| **name == *topic) {
             true => code::TRANSACTION_ABORTABLE,
             false => code::OPERATION_NOT_ATTEMPTED,
-        });
-        Step::Answer(answer.into())
+        })
     }
 
-    fn answer(&self, cx: &Context<'_>, answers: Answers) -> AddPartitionsToTxnResponse {
+    fn answer(&mut self, cx: &Context<'_>, answers: Answers) -> AddPartitionsToTxnResponse {
         let answer = answers.into_iter().next();
+        if let (Some(on_its_way), false) = (self.on_its_way.take(), is_lost(answer.as_ref())) {
+            on_its_way.arrived();
+        }
         let error = lost_code(answer.as_ref());
         let answer = match answer {
             Some(Ok(ResponseKind::AddPartitionsToTxn(answer))) => answer,
@@ -111,8 +227,14 @@ impl AddPartitionsToTxn {
 impl Machine for AddPartitionsToTxn {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         match input {
+            input if self.crossing.is_some() => self.cross(cx, input),
             Input::Answers(answers) => Step::Answer(self.answer(cx, answers).into()),
             Input::Start | Input::Woken => self.start(cx),
         }
     }
+}
+
+/// It may still arrive.
+fn is_lost(answer: Option<&Result<ResponseKind, Unanswered>>) -> bool {
+    !matches!(answer, Some(Ok(_) | Err(Unanswered::NoCoordinator(_) | Unanswered::Lost(Lost::NotSent(_)))))
 }

@@ -189,7 +189,7 @@ impl Part {
             return vec![(Side::Source, Native(self.offset))];
         };
         let v = Some(Virtual(self.offset)).filter(|v| v.0 >= 0).or(state.kept_at());
-        let (asked, open) = (deletions(&state.map, v), state.map.open_side());
+        let (asked, open) = (deletions(&state.map, v), state.map.tail_side());
         // A start that was seen only grows.
         self.starts = state.live.log_starts();
         let last_first = if v.is_some() { [open.other(), open] } else { [open, open.other()] };

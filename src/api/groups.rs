@@ -183,7 +183,7 @@ fn deleted(cx: &Context<'_>, request: &DeleteGroupsRequest, answers: Answers) ->
 
 /// Before the first seal no group has a shadow: what has its name on the other side is somebody else's.
 pub(super) fn has_sealed(cx: &Context<'_>) -> bool {
-    cx.partitions.topics.values().any(|states| states.iter().any(|s| s.map.seals() > 0))
+    cx.partitions.topics.values().any(|states| states.iter().any(|s| s.map.has_seam()))
 }
 
 /// The first error stands: a list without one broker's groups must not pass for a whole one.

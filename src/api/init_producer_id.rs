@@ -8,11 +8,11 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use tokio::time::Instant;
 
 use super::groups::lost_code;
-use super::transactions::{ask, ended, native, note_error};
+use super::transactions::{ask_on, ended, native, note_error};
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::ids::{Side, VirtualPid};
-use crate::producers::transactions::home;
+use crate::producers::homes::Claim;
 
 /// Asked again for this long, each time after a pause.
 const TIME: Duration = Duration::from_secs(2);
@@ -22,22 +22,34 @@ pub struct InitProducerId {
     request: InitProducerIdRequest,
     side: Side,
     until: Option<Instant>,
+    /// Its transactional id does not move meanwhile.
+    claim: Option<Claim>,
 }
+
+/// The version from which on it knows PRODUCER_FENCED.
+const KNOWS_FENCED: i16 = 4;
 
 impl InitProducerId {
     pub fn new(request: InitProducerIdRequest) -> Self {
-        Self { request, side: Side::Source, until: None }
+        Self { request, side: Side::Source, until: None, claim: None }
     }
 
     /// By the coordinator of its transactional id.
     fn of_transactions(&mut self, cx: &Context<'_>, id: &str, input: Input) -> Step {
         let Input::Answers(answers) = input else {
-            let Some(pid) = native(id, self.request.producer_id) else {
-                return Self::refuse(code::INVALID_PRODUCER_ID_MAPPING);
+            // Every client takes this for "in a moment".
+            let Some(claim) = self.claim.take().or_else(|| cx.shared.transactional_homes.claim(id)) else {
+                return Self::refuse(code::CONCURRENT_TRANSACTIONS);
             };
-            self.side = home(id);
-            let request = self.request.clone().with_producer_id(pid);
-            return Step::Ask(vec![ask(id, RequestKind::InitProducerId(request))]);
+            self.claim = Some(claim);
+            let named = (self.request.producer_id, self.request.producer_epoch);
+            let (pid, epoch) = match native(cx, id, named, KNOWS_FENCED) {
+                Ok(native) => native,
+                Err(error) => return Self::refuse(error),
+            };
+            self.side = cx.shared.transactional_homes.of(id);
+            let request = self.request.clone().with_producer_id(pid).with_producer_epoch(epoch);
+            return Step::Ask(vec![ask_on(self.side, id, RequestKind::InitProducerId(request))]);
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());

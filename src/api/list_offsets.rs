@@ -144,7 +144,11 @@ impl ListOffsets {
             if question.is_answered(cx) {
                 continue;
             }
-            if late {
+            if !question.is_held(cx) && question.has_no_end(cx) {
+                // As a broker's new leader that does not know its high watermark yet (KIP-207).
+                let error = if cx.version >= 5 { code::OFFSET_NOT_AVAILABLE } else { code::LEADER_NOT_AVAILABLE };
+                question.progress = Progress::Settled(Reply::error(error));
+            } else if late {
                 question.progress = Progress::Settled(Reply::error(code::OFFSET_NOT_AVAILABLE));
             } else if question.is_held(cx) {
                 question.progress = Progress::ToAsk;
@@ -232,6 +236,11 @@ impl Question {
         }
     }
 
+    /// Its end is asked for, and with a late seam nobody knows it.
+    fn has_no_end(&self, cx: &Context<'_>) -> bool {
+        self.wanted() == Some(Wanted::Latest) && self.state(cx).is_some_and(|s| s.map.is_late())
+    }
+
     /// Its end is asked for and may not be named now.
     fn is_held(&self, cx: &Context<'_>) -> bool {
         self.wanted() == Some(Wanted::Latest) && self.state(cx).is_some_and(|s| s.held)
@@ -241,7 +250,9 @@ impl Question {
     fn is_answered(&self, cx: &Context<'_>) -> bool {
         match &self.progress {
             Progress::ToAsk => false,
-            Progress::Asked { map, .. } => map.as_ref() == self.state(cx).map(|s| &s.map) && !self.is_held(cx),
+            Progress::Asked { map, .. } => {
+                map.as_ref() == self.state(cx).map(|s| &s.map) && !self.is_held(cx) && !self.has_no_end(cx)
+            }
             Progress::Settled(_) => true,
         }
     }

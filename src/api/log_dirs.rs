@@ -90,7 +90,7 @@ impl Machine for DescribeLogDirs {
 /// The partitions that have, or had, a part on the target, of those that are asked for (`None`: of all).
 fn on_target(cx: &Context<'_>, wanted: Option<&[DescribableLogDirTopic]>) -> Vec<DescribableLogDirTopic> {
     let moved = |topic: &str, partition: i32| {
-        cx.partitions.get(topic, partition).is_some_and(|state| state.map.has_part(Side::Target))
+        cx.partitions.get(topic, partition).is_some_and(|state| state.map.is_used(Side::Target))
     };
     let of = |name: TopicName, partitions: &mut dyn Iterator<Item = i32>| {
         let there: Vec<i32> = partitions.filter(|p| moved(&name, *p)).collect();

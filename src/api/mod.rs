@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::ids::{NodeId, Side};
 use crate::routing::{Partitions, Shared};
+use crate::store::Event;
 use crate::upstream::{Lane, Lost, Topology};
 use crate::virtual_cluster::{Nodes, Range};
 
@@ -20,6 +21,7 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod configs;
 pub mod create_partitions;
+pub mod crossing;
 pub mod delete_records;
 pub mod consumer_groups;
 pub mod describe_cluster;
@@ -208,6 +210,8 @@ pub enum Step {
         newer_than: u64,
         deadline: Instant,
     },
+    /// Until this is in the journal. If it will not be, the connection ends.
+    Decide(Box<Event>),
     Answer(ResponseKind),
     /// The connection ends; the text is for the log.
     Close(String),
@@ -256,7 +260,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::EndTxn(r) => Box::new(end_txn::EndTxn(r)),
         RequestKind::TxnOffsetCommit(r) => Box::new(txn_offset_commit::TxnOffsetCommit::new(r)),
         RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),
-        RequestKind::ListTransactions(r) => Box::new(transactions::List(r)),
+        RequestKind::ListTransactions(r) => Box::new(transactions::List::new(r)),
         RequestKind::CreateTopics(_) | RequestKind::DeleteTopics(_) => Box::new(topics::Topics::new(request)),
         RequestKind::DeleteRecords(r) => Box::new(delete_records::DeleteRecords::new(r)),
         RequestKind::CreatePartitions(r) => Box::new(create_partitions::CreatePartitions::new(r)),

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::ProducerId;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{Context, transactions};
 use crate::error::{code, is_retriable};
 use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
-use crate::producers::transactions::home;
 use crate::producers::{Order, Stamp, Verdict, order};
 use crate::routing::Live;
 use crate::wire::batch::{self, BatchHead};
@@ -42,8 +42,8 @@ pub struct Part {
     pub node: NodeId,
     pub records: Records,
     pub count: i64,
-    /// Virtual minus native.
-    pub delta: i64,
+    /// Virtual minus native. `None`: what is appended there has no virtual offset yet.
+    pub delta: Option<i64>,
     pub stamp: Option<Stamp>,
     /// No batch of a transaction passes the gate, and none is ever sent again by us: it might come after the end of its
     /// transaction.
@@ -200,7 +200,14 @@ fn plan_partition(
     let (stamp, transactional) = (Stamp::of(&head), head.is_transactional());
     let count = i64::from(head.last_offset_delta) + 1;
     let state = cx.partitions.get(name, index);
-    let side = state.map_or(cx.shared.config.default_side, |s| s.map.open_side());
+    let transactional_id = transactional_id.unwrap_or_default();
+    let open = state.map_or(cx.shared.config.default_side, |s| s.map.open_side());
+    // A transaction ends on the side that it began on: its id is at home there until the next one begins elsewhere.
+    let side = match transactional {
+        true => cx.shared.transactional_homes.of(transactional_id),
+        false => open,
+    };
+    let takes = side == open || state.is_some_and(|s| s.map.takes_old_transactions(side));
     let leader = cx.topology.leader(side, name, index);
     let mut part = Part {
         at: (0, 0),
@@ -211,7 +218,7 @@ fn plan_partition(
         node: leader.map_or(-1, |l| l.leader),
         records: Records::One(records.clone()),
         count,
-        delta: 0,
+        delta: Some(0),
         stamp,
         transactional,
         tracked: None,
@@ -224,19 +231,21 @@ fn plan_partition(
         return Placed::Wait(Box::new(Plan::Held));
     }
     if transactional {
-        let id = transactional_id.unwrap_or_default();
-        if side != home(id) {
+        let id = transactional_id;
+        if !takes {
             transactions::refuse(cx, id, name);
             return Placed::Answer(spans(cx.version, index, name));
         }
         // Its coordinator's own number, whatever the partition has been through (DESIGN.md section 7).
-        let Some(native) = VirtualPid(head.producer_id).native(home(id)) else {
-            return refuse(code::INVALID_PRODUCER_ID_MAPPING);
+        let client = (ProducerId(head.producer_id), head.producer_epoch);
+        let (native, epoch) = match transactions::native(cx, id, client, i16::MAX) {
+            Ok((native, epoch)) => (native.0, epoch),
+            Err(error) => return refuse(error),
         };
-        if native != head.producer_id {
+        if (native, epoch) != (head.producer_id, head.producer_epoch) {
             unchanged = false;
-            match renumbered(&records, native) {
-                Some(renumbered) => part.records = renumbered,
+            match renamed(&records, native, epoch) {
+                Some(renamed) => part.records = renamed,
                 None => return refuse(code::CORRUPT_MESSAGE),
             }
         }
@@ -250,7 +259,8 @@ fn plan_partition(
         return refuse(error);
     }
     if let Some(state) = state {
-        part.delta = state.map.tail_start().0 - state.map.native_tail_start().0;
+        let delta = state.map.tail_start().0 - state.map.native_tail_start().0;
+        part.delta = Some(delta).filter(|_| side == state.map.tail_side());
         part.tracked = Some(state.live.clone());
         if let Some(stamp) = &part.gated() {
             let gate = state.live.gate();
@@ -299,8 +309,8 @@ fn plan_partition(
             let native = stamp.pid.upstream(state.map.seals());
             if native != head.producer_id {
                 unchanged = false;
-                match renumbered(&records, native) {
-                    Some(renumbered) => part.records = renumbered,
+                match renamed(&records, native, head.producer_epoch) {
+                    Some(renamed) => part.records = renamed,
                     None => return refuse(code::CORRUPT_MESSAGE),
                 }
             }
@@ -322,18 +332,18 @@ fn plan_partition(
     Placed::Part(Box::new(part), unchanged)
 }
 
-/// The batch under another producer id; `None`: it is broken.
-fn renumbered(records: &Bytes, native: i64) -> Option<Records> {
+/// The batch of another producer id and epoch; `None`: it is broken.
+fn renamed(records: &Bytes, native: i64, epoch: i16) -> Option<Records> {
     // The checksum is computed anew: what came in broken must not go out whole.
     batch::produce_batch(records).ok()?;
-    rewrite::with_producer_id(records, native).ok().map(Records::Two)
+    rewrite::with_producer(records, native, epoch).ok().map(Records::Two)
 }
 
 /// The other side's by now: every client aborts the transaction, and goes on (PROTOCOL.md rule 27). Clients learnt the code for
 /// it with v11; before, one that all of them know, with its reason in words.
 fn spans(version: i16, index: i32, topic: &TopicName) -> PartitionProduced {
     let error = if version >= 11 { code::TRANSACTION_ABORTABLE } else { code::POLICY_VIOLATION };
-    let why = format!("producers of {topic} have switched to the other cluster; transactional ones cannot yet");
+    let why = format!("the log of {topic} goes on on the other cluster: the next transaction will be written there");
     PartitionProduced { error_message: Some(StrBytes::from_string(why)), ..PartitionProduced::refused(index, error) }
 }
 
@@ -369,9 +379,10 @@ pub fn request_for(request: &ProduceRequest, parts: &[Part]) -> ProduceRequest {
 /// The answer of one part in an upstream answer, in virtual terms.
 pub fn translate(part: &Part, mut answer: PartitionProduced) -> PartitionProduced {
     if answer.base_offset >= 0 {
-        answer.base_offset = answer.base_offset.saturating_add(part.delta);
+        // Clients take -1 as "no offset".
+        answer.base_offset = part.delta.map_or(-1, |delta| answer.base_offset.saturating_add(delta));
     }
-    if part.tracked.is_some() && answer.log_start_offset >= 0 && part.delta != 0 {
+    if part.tracked.is_some() && answer.log_start_offset >= 0 && part.delta != Some(0) {
         answer.log_start_offset = -1;
     }
     answer

@@ -14,7 +14,6 @@ use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::commits::UnderWay;
 use crate::ids::NO_EPOCH;
-use crate::producers::transactions::home;
 use crate::wire::refusal;
 
 pub struct TxnOffsetCommit {
@@ -55,14 +54,17 @@ impl Machine for TxnOffsetCommit {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let (id, group) = (&self.request.transactional_id, &self.request.group_id);
         let Input::Answers(answers) = input else {
-            let Some(pid) = native(id, self.request.producer_id) else {
-                return Step::Answer(self.refused(cx, code::INVALID_PRODUCER_ID_MAPPING));
+            let named = (self.request.producer_id, self.request.producer_epoch);
+            let (pid, epoch) = match native(cx, id, named, i16::MAX) {
+                Ok(native) => native,
+                Err(error) => return Step::Answer(self.refused(cx, error)),
             };
+            let side = cx.shared.transactional_homes.of(id);
             match enter(cx, group) {
                 Ok(entered) => self.under_way = Some(entered),
                 Err(wait) => return wait.into(),
             }
-            if cx.shared.homes.of(group) != home(id) {
+            if cx.shared.homes.of(group) != side {
                 if cx.shared.alarms.is_first(format!("transactions of {} with group {}", id.as_str(), group.as_str())) {
                     tracing::warn!(transactional_id = %id.as_str(), group = %group.as_str(),
                         "a transaction carries positions of a group that has moved, which its producer has not: refused");
@@ -71,8 +73,9 @@ impl Machine for TxnOffsetCommit {
             }
             // Before it is sent: its answer may be lost, and the transaction committed all the same.
             cx.shared.transactions.carries(id, group, cx.now_ms);
-            let request = RequestKind::TxnOffsetCommit(self.at_home(cx).with_producer_id(pid));
-            return Step::Ask(vec![Ask::coordinator(home(id), group, request)]);
+            let request =
+                RequestKind::TxnOffsetCommit(self.at_home(cx).with_producer_id(pid).with_producer_epoch(epoch));
+            return Step::Ask(vec![Ask::coordinator(side, group, request)]);
         };
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());

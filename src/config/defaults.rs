@@ -93,6 +93,7 @@ impl Default for Seal {
             hold_budget: Duration::from_secs(5),
             settle_time: Duration::from_secs(10),
             grace_time: Duration::from_secs(30),
+            late_seam_max: Duration::from_secs(30),
         }
     }
 }

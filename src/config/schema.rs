@@ -185,6 +185,10 @@ pub struct Seal {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub grace_time: Duration,
+    /// A transaction that has been open for longer, and may stay so for longer still, stops a switch.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub late_seam_max: Duration,
 }
 
 /// A named set of topics with one scheme.

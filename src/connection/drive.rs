@@ -16,6 +16,7 @@ use super::session::Session;
 use crate::api::{self, Ask, Input, Step, To, Unanswered};
 use crate::error::code;
 use crate::ids::{NodeId, Side};
+use crate::store::Decision;
 use crate::upstream::{Lane, Lost, Node, Outgoing};
 use crate::virtual_cluster::versions::key_of;
 use crate::wire::chain::ChainWriter;
@@ -59,6 +60,14 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) 
                     if !matches!(timeout_at(deadline, ends.changed()).await, Ok(Ok(()))) {
                         break;
                     }
+                }
+                Input::Woken
+            }
+            Step::Decide(event) => {
+                let (done, durable) = oneshot::channel();
+                let decision = Decision { event: *event, done: Some(done) };
+                if session.shared.decisions.send(decision).is_err() || durable.await.is_err() {
+                    return Reply::Close("what it decides could not be journalled".to_owned());
                 }
                 Input::Woken
             }

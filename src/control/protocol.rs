@@ -277,6 +277,9 @@ pub struct MigrationStatus {
     /// RFC 3339: since when its consumers are held at the seam, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers_held_since: Option<String>,
+    /// Transactions of before the switch are still open: readers pass the seam when the last of them has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_seam: Option<LateSeam>,
     /// Records, since the last seal.
     pub stragglers: u64,
     /// Topics that match, and that `prepare` has not taken in: they stay on the source.
@@ -295,6 +298,24 @@ pub struct MigrationStatus {
     /// What readers skip, since its side was lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedPart>,
+}
+
+/// A seam that has no place in the log yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateSeam {
+    /// RFC 3339, when producers switched.
+    pub since: String,
+    /// What was open at the last look.
+    pub open: Vec<OpenTransaction>,
+}
+
+/// A transaction that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTransaction {
+    /// Its transactional id.
+    pub id: String,
+    /// RFC 3339, by its coordinator.
+    pub since: String,
 }
 
 /// A part of a partition that readers skip: virtual offsets, `to` is the first that they get.

@@ -5,6 +5,9 @@ use comfy_table::{Cell, Color, Table, presets};
 use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, SkippedPart, Status, Translation};
 use crate::ids::Side;
 
+/// Transactions of one migration.
+const MOST_SHOWN: usize = 20;
+
 pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
     let ready = if status.proxy.ready { "ready" } else { "not ready" };
     let mut text = format!("kafka-cutover {}, {ready}\n", status.proxy.version);
@@ -37,6 +40,19 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
     for m in &shown {
         if let (Some(next), Some(reason), false) = (&m.next, &m.guard.reason, m.guard.ok) {
             text.push_str(&format!("{}: {next} waits: {reason}\n", m.name));
+        }
+    }
+    for m in &shown {
+        if let Some(late) = &m.late_seam {
+            text.push_str(&format!("{}: producers switched at {}; readers wait for the seam\n", m.name, late.since));
+            for open in late.open.iter().take(MOST_SHOWN) {
+                text.push_str(&format!(
+                    "{}: transaction of {} is open since {}\n",
+                    m.name,
+                    printable(&open.id),
+                    open.since
+                ));
+            }
         }
     }
     for m in &shown {

@@ -407,10 +407,11 @@ fn sort(batch: GroupBatch, mut answers: Answers<()>, has_moved: bool) -> Sorted 
     )
 }
 
-/// Seals of all partitions that are not held: it grows when a seal is released.
+/// Of all partitions that are not held: it grows when a seal is released, and when a late seam is known.
 pub fn released_seals(partitions: &Partitions) -> u64 {
     let states = partitions.topics.values().flat_map(|states| states.iter());
-    states.filter(|state| !state.held).map(|state| u64::from(state.map.seals())).sum()
+    let of = |map: &SpliceMap| 2 * u64::from(map.seals()) - u64::from(map.is_late());
+    states.filter(|state| !state.held).map(|state| of(&state.map)).sum()
 }
 
 /// Both clusters, with the coordinators that are known of them.

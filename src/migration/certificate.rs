@@ -68,7 +68,7 @@ fn segments(map: &SpliceMap) -> Vec<ReportedSegment> {
         length: Some(s.length),
     });
     let open = ReportedSegment {
-        side: map.open_side(),
+        side: map.tail_side(),
         virtual_start: map.tail_start(),
         native_start: map.native_tail_start(),
         length: None,

@@ -6,6 +6,7 @@ pub mod closing;
 pub mod complete;
 pub mod hold;
 pub mod identity;
+pub mod late;
 pub mod marker;
 pub mod moving;
 pub mod operate;

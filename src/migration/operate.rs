@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, writes the journal")]
 
 mod completing;
+mod late;
 mod readers;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
 use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
+use crate::seal::What;
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
 use crate::store::event::WaiverKind;
@@ -38,6 +40,8 @@ pub struct Control {
     deadlines: mpsc::UnboundedReceiver<HoldDeadline>,
     events: broadcast::Sender<Told>,
     started: Instant,
+    /// When the next try to close a late seam may be made.
+    late_not_before: Option<Instant>,
     /// Cancelled when the journal can no longer be trusted: the process ends.
     pub fatal: CancellationToken,
 }
@@ -52,13 +56,25 @@ impl Control {
         events: broadcast::Sender<Told>,
     ) -> Self {
         let (started, fatal) = (Instant::now(), CancellationToken::new());
-        let control = Self { shared, store, admins, workers, deadlines, events, started, fatal };
+        let late_not_before = None;
+        let control = Self { shared, store, admins, workers, deadlines, events, started, late_not_before, fatal };
         control.show_steps();
         control
     }
 
     pub async fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
-        while let Some(Ask { command, answer, .. }) = asked.recv().await {
+        loop {
+            let asked = tokio::select! {
+                asked = asked.recv() => asked,
+                () = tokio::time::sleep(late::LOOK_EVERY), if self.is_any_late() => {
+                    self.close_late_seams().await;
+                    if self.fatal.is_cancelled() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(Ask { command, answer, .. }) = asked else { return };
             let done = self.command(&command).await;
             if let Err(refusal) = &done {
                 tracing::warn!(migration = %command.migration, action = command.action.name(),
@@ -284,9 +300,6 @@ impl Control {
                 "`switch producers` goes to the target; rolling back is a command of its own, which is not offered yet";
             return Err(Refusal::new("not_supported", "producers cannot be switched back to the source yet", hint));
         }
-        if force {
-            tracing::info!(migration = %migration.name, "--force: no guard of this step can be overruled");
-        }
         let partitions: Vec<TopicPartition> = known
             .topics
             .iter()
@@ -295,6 +308,12 @@ impl Control {
         if scheme::has_reached(migration.scheme, &step, scheme::PRODUCERS_SWITCHED) {
             let mut done = vec![format!("producers of {} are on the target already", migration.name)];
             done.extend(hold::again(&migration.name, known, hold_consumers)?);
+            if known.late_since_ms.is_some() && !dry_run {
+                if force {
+                    self.abort_late(migration).await?;
+                }
+                done.push(self.late_seam(migration).await);
+            }
             return Ok(Outcome {
                 migration: migration.name.clone(),
                 step,
@@ -305,13 +324,14 @@ impl Control {
             });
         }
         self.pinned(known).await?;
-        crate::seal::transactions::nobody_writes(&self.shared, &partitions, crate::clock::now_ms())?;
         // Much may have changed since `prepare`; what is found after the seal is found by clients.
         let pinned = known.topics.iter().map(|t| t.name.clone()).collect();
         self.preflight(migration, Some(&pinned)).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
         if dry_run {
+            let open = self.open_transactions(&partitions, to, force).await?;
             let mut done = vec![format!("would hold, seal and release {what}: produce goes on on the {to}")];
+            done.extend(open);
             done.extend(hold_consumers.then(|| hold::stay(&migration.name, true)));
             return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() });
         }
@@ -326,6 +346,7 @@ impl Control {
             partitions,
             to,
             hold_consumers,
+            what: What::Switch { force },
         };
         match crate::seal::run(act).await {
             Ok(sealed) => {
@@ -334,6 +355,9 @@ impl Control {
                 let mut done =
                     vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];
                 done.extend(hold_consumers.then(|| hold::stay(&migration.name, false)));
+                if sealed.late {
+                    done.push(self.late_seam(migration).await);
+                }
                 let step = scheme::PRODUCERS_SWITCHED.to_owned();
                 let hold_ms = Some(sealed.hold_ms);
                 Ok(Outcome { migration: migration.name.clone(), step, done, hold_ms, ..Outcome::default() })
@@ -368,6 +392,7 @@ impl Control {
                 "`switch groups` goes to the target; rolling back is a command of its own, which is not offered yet";
             return Err(Refusal::new("not_supported", "groups cannot be switched back to the source yet", hint));
         }
+        self.seam_is_placed(migration)?;
         let mut act = self.act(migration, known, to);
         if !force {
             act.look_for_transactions(self.started.elapsed()).await;
@@ -435,6 +460,21 @@ impl Control {
         }
         let step = self.step(migration);
         Ok(Outcome { migration: migration.name.clone(), step, done, ..Outcome::default() })
+    }
+
+    /// What became of a seam that is late, in words.
+    async fn late_seam(&mut self, migration: &Migration) -> String {
+        match self.await_late_seam(migration).await {
+            Some(hold_ms) => {
+                format!(
+                    "transactions of before ended on the side that they began on; their seam took a hold of {hold_ms} ms"
+                )
+            }
+            None => {
+                let waits = super::late::waits(&self.shared.late_seams.of(&migration.name));
+                format!("{waits}; it closes by itself, until then readers wait there")
+            }
+        }
     }
 
     fn act<'a>(&'a self, migration: &'a Migration, known: &MigrationState, to: Side) -> moving::Act<'a> {

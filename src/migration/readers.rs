@@ -136,7 +136,7 @@ impl Readers {
         let topics = partitions
             .topics
             .iter()
-            .filter(|(_, states)| states.iter().any(|s| s.map.seals() > 0 && s.map.left().is_none()));
+            .filter(|(_, states)| states.iter().any(|s| s.map.has_seam() && s.map.left().is_none()));
         let named = topics
             .filter_map(|(topic, states)| Some((topic.clone(), (self.shared.prepared_by(topic)?, states.clone()))));
         named.collect()
@@ -245,7 +245,7 @@ impl Readers {
             for topic in topics {
                 let Some((migration, states)) = sealed.get(topic) else { continue };
                 let positions = all.entry(migration.clone()).or_default();
-                for (partition, state) in (0..).zip(states.iter()).filter(|(_, s)| s.map.seals() > 0) {
+                for (partition, state) in (0..).zip(states.iter()).filter(|(_, s)| s.map.has_seam()) {
                     let tp = TopicPartition::new(topic.clone(), partition);
                     let at = stored
                         .get(&tp)

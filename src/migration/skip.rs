@@ -46,6 +46,9 @@ pub fn plan(state: &State, asked: Asked<'_>, at_ms: i64) -> Result<Option<Plan>,
     if history.map.seals() == 0 {
         return Err(nothing(format!("{partition} has no seam yet: nothing of it lies on the side that was left")));
     }
+    if history.map.is_late() {
+        return Err(nothing(format!("the late seam of {partition} is still open: nobody knows yet where it lies")));
+    }
     let side = history.map.open_side().other();
     let closed: Vec<&Segment> = history.map.closed_away().collect();
     if closed.is_empty() {

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::scheme;
+use super::{late, scheme};
 use crate::config::{Config, Migration};
 use crate::control::protocol::{
-    ClusterStatus, Clusters, GroupStatus, Guard, MigrationStatus, NEXT_SWITCH_CONSUMERS, PartitionBehind, ProxyStatus,
-    SkippedPart, Status, Waived,
+    ClusterStatus, Clusters, GroupStatus, Guard, LateSeam, MigrationStatus, NEXT_SWITCH_CONSUMERS, PartitionBehind,
+    ProxyStatus, SkippedPart, Status, Waived,
 };
 use crate::groups::drained::{Drain, GroupDrain, Standing};
 use crate::ids::Side;
@@ -70,7 +70,7 @@ pub fn open_sides(shared: &Shared) -> [bool; 2] {
     let mut open = [false; 2];
     open[shared.config.default_side.index()] = true;
     let partitions = shared.partitions.load();
-    let maps = partitions.topics.values().flat_map(|t| t.iter()).map(|p| p.map.open_side());
+    let maps = partitions.topics.values().flat_map(|t| t.iter()).flat_map(|p| [p.map.open_side(), p.map.tail_side()]);
     maps.for_each(|side| open[side.index()] = true);
     open
 }
@@ -103,12 +103,16 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         scheme: config.scheme,
         step: step.to_owned(),
         next: next.map(str::to_owned),
-        guard: guard(next, shared),
+        guard: match late_seam(config, state, shared) {
+            Some(late) => Guard { ok: false, reason: Some(late::waits(&late.open)) },
+            None => guard(next, shared),
+        },
         partitions: topics.iter().map(|(_, n)| n).sum(),
         topics: topics.into_iter().map(|(name, _)| name).collect(),
         sealed_at: state.and_then(|s| s.sealed_at_ms).map(rfc3339),
         hold_ms: state.and_then(|s| s.hold_ms),
         consumers_held_since: held_since.map(rfc3339),
+        late_seam: late_seam(config, state, shared),
         stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
         truncated: shared.map_or_else(Vec::new, |s| s.truncations.of(&config.name)),
         unprepared,
@@ -117,6 +121,11 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         waived: state.map_or_else(Vec::new, waived),
         skipped: state.map_or_else(Vec::new, skipped),
     }
+}
+
+fn late_seam(config: &Migration, state: Option<&MigrationState>, shared: Option<&Arc<Shared>>) -> Option<LateSeam> {
+    let since = rfc3339(state?.late_since_ms?);
+    Some(LateSeam { since, open: shared.map_or_else(Vec::new, |s| s.late_seams.of(&config.name)) })
 }
 
 /// Lines of one migration, and partitions of one group: beyond it the first ones say enough.

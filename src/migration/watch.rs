@@ -52,7 +52,8 @@ fn sealed(states: &HashMap<crate::ids::TopicName, Arc<Vec<PartitionState>>>, sid
     let mut ends = Ends::new();
     for (topic, states) in states {
         for (partition, state) in (0..).zip(states.iter()) {
-            if state.held || state.map.open_side() == side || state.map.left() == Some(side) {
+            let takes = state.map.open_side() == side || state.map.tail_side() == side;
+            if state.held || takes || state.map.left() == Some(side) {
                 continue;
             }
             if let Some(end) = state.map.end_of(side) {

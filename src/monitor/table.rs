@@ -57,7 +57,8 @@ table! {
     GROUP_LAG: Gauge "group_lag_to_seal_records" ["migration", "group"] "records below the last seal that a group has not read; NaN while that is not known; of a thousand groups at most";
     SKIPPED: Gauge "skipped_offsets" ["migration"] "offsets on a lost side that `skip` has moved readers over";
     SEQUENCE_GATE: Counter "sequence_gate_total" ["outcome"] "idempotent batches that passed the sequence gate after a seal, by its verdict";
-    TRANSACTIONS_REFUSED: Counter "transactions_refused_total" [] "topics that a transaction was refused because their producers have switched";
+    TRANSACTIONS_REFUSED: Counter "transactions_refused_total" [] "topics that a transaction was refused because it would have spanned both clusters";
+    TRANSACTIONAL_IDS_MOVED: Counter "transactional_ids_moved_total" [] "transactional ids that went to the other side";
     TRUNCATIONS: Counter "truncations_total" ["side"] "partitions whose log lost records below what was sealed or delivered";
     TRAILER_METADATA_DROPPED: Counter "trailer_metadata_dropped_total" [] "offset commits whose own metadata did not fit beside the trailer";
     SHADOW_COMMITS: Counter "shadow_commits_total" ["outcome"] "commits of shadows on the side that is not a group's home";

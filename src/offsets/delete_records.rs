@@ -11,7 +11,7 @@ pub const TO_HIGH_WATERMARK: i64 = -1;
 
 /// What each side is to be asked for, `None`: nothing. `v`: `None` is the high watermark.
 pub fn deletions(map: &SpliceMap, v: Option<VOffset>) -> PerSide {
-    let open = map.open_side();
+    let open = map.tail_side();
     let below = |side| match v {
         None if side == open => Some(Native(TO_HIGH_WATERMARK)),
         None => native_below(map, side, Virtual(i64::MAX)),

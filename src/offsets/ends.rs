@@ -15,9 +15,9 @@ impl SpliceMap {
     }
 
     /// The high watermark, or the log end: closed segments are complete by their seal, so the tail's side alone decides. Unknown:
-    /// the last seam.
+    /// the last seam. (With a late seam: as far as its place in the log is known.)
     pub fn high_watermark(&self, native: PerSide) -> VOffset {
-        self.virtual_end(native[self.open_side().index()].unwrap_or(Native(0)))
+        self.virtual_end(native[self.tail_side().index()].unwrap_or(Native(0)))
     }
 
     /// The last stable offset: a transaction that is still open in a closed segment stops read_committed readers there. An unknown

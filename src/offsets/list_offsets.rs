@@ -39,7 +39,7 @@ impl Wanted {
             map.pieces().any(|p| inside(&p) && p.is_read())
         };
         let asked = Side::BOTH.map(|side| match self {
-            Wanted::Latest => end.is_none() && side == map.open_side(),
+            Wanted::Latest => end.is_none() && side == map.tail_side(),
             // If nothing is left below it, where the log goes on says where it begins.
             Wanted::Earliest => holds(side, None),
             _ => holds(side, end),

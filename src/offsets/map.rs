@@ -34,12 +34,15 @@ impl Segment {
     }
 }
 
-/// What lies behind the last closed segment. (`Both` and `Late` join with their schemes.)
+/// What lies behind the last closed segment. (`Both` joins with its scheme.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tail {
     /// One open segment.
     One { side: Side, start: NOffset },
+    /// A late seam (DESIGN.md section 4): the open segment still takes what transactions that began there write, and all
+    /// else goes to the other side, from `next` on. Until the last of them has ended nobody knows where that lies in the log.
+    Late { side: Side, start: NOffset, next: NOffset },
 }
 
 /// Where a virtual offset lies, with all that a reader needs to know of its segment.
@@ -128,6 +131,10 @@ pub enum MapError {
     NextBelowEnd { side: Side, next: NOffset, last: NOffset },
     #[error("the virtual log would end beyond the largest offset")]
     Overflow,
+    #[error("a late seam is open already")]
+    LateAlready,
+    #[error("the log goes on on the {0} at another place than when its late seam was opened")]
+    OtherNext(Side),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -176,14 +183,45 @@ impl SpliceMap {
 
     /// Native offset where the tail begins.
     pub fn native_tail_start(&self) -> NOffset {
-        let Tail::One { start, .. } = self.tail;
+        let (Tail::One { start, .. } | Tail::Late { start, .. }) = self.tail;
         start
     }
 
-    /// The side that takes new records.
+    /// The side that takes new records: with a late seam, all but those of transactions that began on the other one.
     pub fn open_side(&self) -> Side {
-        let Tail::One { side, .. } = self.tail;
+        match self.tail {
+            Tail::One { side, .. } => side,
+            Tail::Late { side, .. } => side.other(),
+        }
+    }
+
+    /// The side whose end is the log's end, as readers know it.
+    pub fn tail_side(&self) -> Side {
+        let (Tail::One { side, .. } | Tail::Late { side, .. }) = self.tail;
         side
+    }
+
+    /// Where the log will go on, with a late seam.
+    pub fn late_next(&self) -> Option<NOffset> {
+        match self.tail {
+            Tail::Late { next, .. } => Some(next),
+            Tail::One { .. } => None,
+        }
+    }
+
+    /// The last switch has no seam yet.
+    pub fn is_late(&self) -> bool {
+        matches!(self.tail, Tail::Late { .. })
+    }
+
+    /// There has been a switch, and the last one has its seam.
+    pub fn has_seam(&self) -> bool {
+        self.seals > 0 && !self.is_late()
+    }
+
+    /// A transaction that began on this side can go on there.
+    pub fn takes_old_transactions(&self, on: Side) -> bool {
+        self.tail_side() == on
     }
 
     pub fn seals(&self) -> u32 {
@@ -197,7 +235,7 @@ impl SpliceMap {
 
     /// Closed segments and the tail, in virtual order.
     pub(super) fn pieces(&self) -> impl DoubleEndedIterator<Item = Piece> + '_ {
-        let Tail::One { side, start } = self.tail;
+        let (side, start) = (self.tail_side(), self.native_tail_start());
         let number = self.dropped + self.segments.len();
         let tail = Piece { side, start, end: None, virtual_start: self.tail_start, number, skipped: false };
         let closed = self.segments.iter().enumerate().map(|(i, s)| piece(s, self.dropped + i));
@@ -258,20 +296,19 @@ impl SpliceMap {
         self.pieces_of(side).next().is_some()
     }
 
-    /// The map after a seal: the tail is closed at `end`, and the other side goes on at `next`.
+    /// Whether a side has, had or will have a part: what lies there is the log's.
+    pub fn is_used(&self, side: Side) -> bool {
+        self.has_part(side) || self.is_late() && self.open_side() == side
+    }
+
+    /// The map after a seal: the tail is closed at `end`, and the other side goes on at `next`. A late seam is closed by the
+    /// same, once its end is known.
     pub fn sealed(&self, end: NOffset, end_epoch: i32, next: (Side, NOffset)) -> Result<SpliceMap, MapError> {
-        let Tail::One { side, start } = self.tail;
+        let (side, start) = (self.tail_side(), self.native_tail_start());
         if end < start {
             return Err(MapError::EndBelowStart { end, start });
         }
-        let (next_side, next) = next;
-        if next_side == side {
-            return Err(MapError::SameSide(side));
-        }
-        let last = self.end_of(next_side).unwrap_or(Native(0));
-        if next < last {
-            return Err(MapError::NextBelowEnd { side: next_side, next, last });
-        }
+        let next_start = self.goes_on(next)?;
         let length = end.0 - start.0;
         let tail_start = Virtual(self.tail_start.0.checked_add(length).ok_or(MapError::Overflow)?);
         let end_epoch = end_epoch.max(NO_EPOCH);
@@ -279,10 +316,39 @@ impl SpliceMap {
         let closed = Segment { virtual_start, side, native_start: start, length, end_epoch, skipped: false };
         let mut map = self.clone();
         map.segments.push(closed);
-        map.tail = Tail::One { side: next_side, start: next };
+        map.tail = Tail::One { side: next.0, start: next_start };
         map.tail_start = tail_start;
+        map.seals += u32::from(!self.is_late());
+        Ok(map)
+    }
+
+    /// The map after a switch whose seam is known later: `end` is the least that it can be.
+    pub fn late(&self, end: NOffset, next: (Side, NOffset)) -> Result<SpliceMap, MapError> {
+        let (side, start) = (self.tail_side(), self.native_tail_start());
+        if self.is_late() {
+            return Err(MapError::LateAlready);
+        }
+        if end < start {
+            return Err(MapError::EndBelowStart { end, start });
+        }
+        let next = self.goes_on(next)?;
+        let mut map = self.clone();
+        map.tail = Tail::Late { side, start, next };
         map.seals += 1;
         Ok(map)
+    }
+
+    /// Where the log goes on, if it can.
+    fn goes_on(&self, (next_side, next): (Side, NOffset)) -> Result<NOffset, MapError> {
+        if next_side == self.tail_side() {
+            return Err(MapError::SameSide(next_side));
+        }
+        let last = self.end_of(next_side).unwrap_or(Native(0));
+        match self.tail {
+            Tail::Late { next: opened, .. } if next != opened => Err(MapError::OtherNext(next_side)),
+            _ if next < last => Err(MapError::NextBelowEnd { side: next_side, next, last }),
+            _ => Ok(next),
+        }
     }
 
     /// The side that was left.

@@ -51,10 +51,11 @@ pub struct SideFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenTransaction {
     pub partition: i32,
-    /// `None`: no coordinator has such a producer, or the brokers do not list transactions (older than 3.0).
-    pub transactional_id: Option<String>,
+    /// Native.
     pub producer_id: i64,
     pub start_offset: i64,
+    /// Coordinators were asked about it, and none knows it.
+    pub said: bool,
 }
 
 /// A group that has committed positions of the migrations' topics on the source, and is known to the target too.
@@ -81,9 +82,8 @@ pub struct TopicFacts {
     pub configs: [Option<BTreeMap<String, String>>; 2],
     /// Partitions of the target that hold records and that no seal of ours has begun.
     pub foreign: Vec<(i32, Extent)>,
+    /// On the source, that no coordinator knows; or, where its coordinators do not say what they know, all.
     pub open_transactions: Vec<OpenTransaction>,
-    /// Transactional ids whose open transaction has partitions of it, written to or not.
-    pub begun_by: Vec<String>,
 }
 
 /// Limits of brokers that clients of both clusters meet.
@@ -275,7 +275,8 @@ async fn topic_facts(
     Ok((facts, ours.into_iter().map(|tp| tp.topic).collect()))
 }
 
-/// Hanging ones too: a leader lists them until they end.
+/// Those that hang: a leader has them open before and after no coordinator does. (One that has begun or ended in between is
+/// none.)
 async fn open_transactions(
     source: &Admin,
     from: &ClusterView,
@@ -285,32 +286,54 @@ async fn open_transactions(
     let count = |name: &TopicName| from.topics.get(name).map_or(0, |t| t.partitions.len());
     let all = names.iter().flat_map(|n| (0..count(n)).map(|i| TopicPartition::new(n.clone(), i as i32)));
     let all: Vec<TopicPartition> = all.collect();
-    let found = match ask::describe_producers(source, from, &all).await {
+    let found = match open_on_leaders(source, from, &all).await {
         // `tried` has said so already.
         Err(AdminError::Unsupported { .. }) => return Ok(()),
         other => other?,
     };
-    let open = match patiently(async || ask::transactions::open_transactions(source, from).await).await {
-        Err(AdminError::Unsupported { .. }) => vec![],
-        other => other?,
-    };
-    let id_of = |pid: i64| open.iter().find(|t| t.producer_id == pid).map(|t| t.id.clone());
-    for (tp, producers) in found {
-        for p in producers.unwrap_or_default().iter().filter(|p| p.current_txn_start_offset >= 0) {
-            facts.entry(tp.topic.clone()).or_default().open_transactions.push(OpenTransaction {
-                partition: tp.partition,
-                transactional_id: id_of(p.producer_id),
-                producer_id: p.producer_id,
-                start_offset: p.current_txn_start_offset,
-            });
-        }
+    if found.is_empty() {
+        return Ok(());
     }
-    for (name, topic) in facts {
-        topic.begun_by = open.iter().filter(|t| t.topics.contains(name)).map(|t| t.id.clone()).collect();
-        topic.begun_by.sort();
+    let (known, said) = match patiently(async || ask::transactions::open_transactions(source, from).await).await {
+        Err(AdminError::Unsupported { .. }) => (HashSet::new(), false),
+        other => (other?.into_iter().map(|t| t.producer_id).collect(), true),
+    };
+    let suspects: Vec<_> = found.into_iter().filter(|(_, p)| !known.contains(&p.producer_id)).collect();
+    let partitions: HashSet<TopicPartition> = suspects.iter().map(|(tp, _)| tp.clone()).collect();
+    let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
+    let still = open_on_leaders(source, from, &partitions).await?;
+    for (tp, open) in suspects.into_iter().filter(|suspect| still.contains(suspect)) {
+        facts.entry(tp.topic).or_default().open_transactions.push(OpenTransaction {
+            partition: tp.partition,
+            said,
+            ..open
+        });
+    }
+    for topic in facts.values_mut() {
         topic.open_transactions.sort_by_key(|t| (t.partition, t.start_offset));
     }
     Ok(())
+}
+
+async fn open_on_leaders(
+    source: &Admin,
+    from: &ClusterView,
+    partitions: &[TopicPartition],
+) -> Result<Vec<(TopicPartition, OpenTransaction)>, AdminError> {
+    let found = ask::describe_producers(source, from, partitions).await?;
+    let all = found.into_iter().flat_map(|(tp, producers)| {
+        let open = producers.unwrap_or_default().into_iter().filter(|p| p.current_txn_start_offset >= 0);
+        open.map(move |p| {
+            let open = OpenTransaction {
+                partition: tp.partition,
+                producer_id: p.producer_id,
+                start_offset: p.current_txn_start_offset,
+                said: true,
+            };
+            (tp.clone(), open)
+        })
+    });
+    Ok(all.collect())
 }
 
 /// Groups with positions of these topics on the source that the target knows as well.
@@ -405,7 +428,7 @@ async fn would_be(
 async fn ours(config: &Config, target: &Admin) -> Result<HashSet<TopicPartition>, AdminError> {
     Ok(match marker::read(target, &config.name).await? {
         MarkerSeen::Found(marker) => {
-            let begun = marker.partitions.into_iter().filter(|(.., map)| map.has_part(Side::Target));
+            let begun = marker.partitions.into_iter().filter(|(.., map)| map.is_used(Side::Target));
             begun.map(|(topic, partition, _)| TopicPartition::new(topic, partition)).collect()
         }
         MarkerSeen::Absent | MarkerSeen::Unreadable(_) => HashSet::new(),

@@ -1,18 +1,12 @@
-//! Transactional producers: which side coordinates an id, and what the proxy has seen of each (DESIGN.md section 7). What is
-//! here is lost with the process; nothing but guards and shadows depends on it. (The guard of a group's move knows how long the
-//! process runs, and asks its cluster.)
+//! What the proxy has seen of each transactional producer (DESIGN.md section 7). What is here is lost with the process; nothing
+//! but guards and shadows depends on it. (The guard of a group's move knows how long the process runs, and asks its cluster.)
 //!
 //! Bounded: beyond [`MANY`] ids the names of new writers are not kept, only when they wrote last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ids::{Side, TopicName, VirtualPid};
-
-/// The side that coordinates a transactional id: no id has moved yet.
-pub fn home(_id: &str) -> Side {
-    Side::Source
-}
+use crate::ids::{TopicName, VirtualPid};
 
 /// Ids remembered.
 const MANY: usize = 10_000;
@@ -39,8 +33,9 @@ struct Id {
     pid: Option<VirtualPid>,
     /// Topics of migrations, and when it has written to each last.
     topics: HashMap<TopicName, i64>,
-    /// Groups whose positions its transaction carries.
+    /// Groups whose positions its transaction carries, and when one has carried any last.
     groups: BTreeSet<String>,
+    carried_ms: Option<i64>,
     /// Since its last transaction it was refused a partition, and given none.
     refused: bool,
     last_ms: i64,
@@ -79,11 +74,6 @@ impl Transactions {
         all.filter(|(_, topics)| !topics.is_empty()).collect()
     }
 
-    /// The transactional id of a producer.
-    pub fn id_of(&self, pid: VirtualPid) -> Option<String> {
-        self.lock().ids.iter().find(|(_, known)| known.pid == Some(pid)).map(|(id, _)| id.clone())
-    }
-
     /// It was refused a partition of its transaction.
     pub fn refused(&self, id: &str, now_ms: i64) {
         if let Some(known) = self.lock().id(id, now_ms) {
@@ -107,11 +97,18 @@ impl Transactions {
         if seen.carried.len() < MANY {
             seen.carried.insert(group.to_owned(), now_ms);
         }
-        if let Some(known) = seen.id(id, now_ms)
-            && known.groups.len() < MANY_GROUPS
-        {
+        let Some(known) = seen.id(id, now_ms) else { return };
+        known.carried_ms = Some(now_ms);
+        if known.groups.len() < MANY_GROUPS {
             known.groups.insert(group.to_owned());
         }
+    }
+
+    /// Whether its transactions have carried positions of groups lately.
+    pub fn carries_groups(&self, id: &str, now_ms: i64) -> bool {
+        let seen = self.lock();
+        let at = seen.ids.get(id).and_then(|known| known.carried_ms);
+        at.is_some_and(|at| now_ms.saturating_sub(at) <= LAPSE_MS)
     }
 
     /// Whether transactions have carried positions of this group lately.

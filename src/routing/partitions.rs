@@ -28,7 +28,7 @@ pub struct PartitionState {
 impl PartitionState {
     /// The seam at which readers are held.
     pub fn kept_at(&self) -> Option<VOffset> {
-        let is_sealed = self.map.seals() > 0 && self.map.open_side() == Side::Target;
+        let is_sealed = self.map.has_seam() && self.map.open_side() == Side::Target;
         (self.consumers_held && is_sealed).then(|| self.map.tail_start())
     }
 

@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use super::in_flight::{InFlight, ReadAhead};
 use super::partitions::Partitions;
 use crate::config::Config;
-use crate::control::protocol::Truncated;
+use crate::control::protocol::{OpenTransaction, Truncated};
 use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
 use crate::groups::{Called, Commits, Heard, Homes, Moves};
 use crate::ids::{NodeId, Side, TopicName};
 use crate::monitor::Metrics;
+use crate::producers::TransactionalHomes;
 use crate::producers::transactions::Transactions;
-use crate::store::State;
+use crate::store::{Decision, State};
 use crate::upstream::Topology;
 use crate::virtual_cluster::VirtualCluster;
 
@@ -52,8 +53,12 @@ pub struct Shared {
     pub heard: Heard,
     pub transaction_coordinators: Coordinators,
     pub transactions: Transactions,
+    pub transactional_homes: Arc<TransactionalHomes>,
+    /// What clients' requests decide, for the journal.
+    pub decisions: mpsc::UnboundedSender<Decision>,
     pub stragglers: Stragglers,
     pub truncations: Truncations,
+    pub late_seams: LateSeams,
     pub drains: Drains,
     pub in_flight: InFlight,
     pub read_ahead: Arc<ReadAhead>,
@@ -81,6 +86,7 @@ impl Shared {
         topology: Arc<ArcSwap<Topology>>,
         deadlines: mpsc::UnboundedSender<HoldDeadline>,
         shadows: mpsc::UnboundedSender<Told>,
+        decisions: mpsc::UnboundedSender<Decision>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let limit = usize::try_from(config.limits.in_flight_bytes.as_u64()).unwrap_or(usize::MAX);
@@ -108,8 +114,11 @@ impl Shared {
             heard: Heard::default(),
             transaction_coordinators: Coordinators::default(),
             transactions: Transactions::default(),
+            transactional_homes: Arc::default(),
+            decisions,
             stragglers: Stragglers::default(),
             truncations: Truncations::default(),
+            late_seams: LateSeams::default(),
             drains: Drains::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             read_ahead,
@@ -226,6 +235,20 @@ impl Stragglers {
 
     pub fn set(&self, migration: &str, records: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), records);
+    }
+}
+
+/// What late seams wait for, per migration, as of the last look.
+#[derive(Default)]
+pub struct LateSeams(Mutex<HashMap<String, Vec<OpenTransaction>>>);
+
+impl LateSeams {
+    pub fn of(&self, migration: &str) -> Vec<OpenTransaction> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).cloned().unwrap_or_default()
+    }
+
+    pub fn set(&self, migration: &str, open: Vec<OpenTransaction>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), open);
     }
 }
 

@@ -2,7 +2,7 @@
 //! undone; what may have been committed ends the process, and the journal decides.
 //!
 //! `reading` judges what was read (pure); `hold` begins and ends a hold; `settle` waits for outcomes; `sides` asks the
-//! clusters; `run` is the whole act in its order. The exhaustive model of the design is the authority on that order.
+//! clusters; `transactions` says what is open; `run` is the whole act in its order. The exhaustive model of the design is the authority on that order.
 
 pub mod hold;
 pub mod reading;
@@ -11,7 +11,7 @@ pub mod settle;
 pub mod sides;
 pub mod transactions;
 
-pub use run::{Sealed, run};
+pub use run::{Sealed, What, run};
 
 use crate::control::protocol::Refusal;
 

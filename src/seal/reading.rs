@@ -33,8 +33,6 @@ pub struct Known {
     /// Where the new side must stand.
     pub other_end: NOffset,
     pub recent: Vec<Recent>,
-    /// Transactional ids of the old side's producers, where the proxy knows them.
-    pub ids: HashMap<i64, String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +41,8 @@ pub enum Judged {
     Sealed { map: SpliceMap, end: NOffset, next: NOffset, producers: Vec<SealedProducer> },
     /// Not still yet: read again.
     Again(&'static str),
+    /// A transaction of this producer (native) is open on the old side.
+    Open { producer_id: i64 },
     /// Will not change by waiting.
     Refused(Guard),
 }
@@ -60,33 +60,63 @@ impl Guard {
         let hint = "find out who writes there, empty the target topic and prepare again, or abort";
         Judged::Refused(Self { code: "foreign_writer", message, hint })
     }
+}
 
-    /// Its markers would come behind the end (DESIGN.md section 4: a late seam is not built yet).
-    fn open_transaction(partition: &TopicPartition, old: Side, open: &ProducerState, id: Option<&String>) -> Judged {
-        let whose = id.map(|id| format!("transactional id {id}, ")).unwrap_or_default();
-        let message = format!(
-            "{partition} on the {old} has an open transaction of {whose}producer id {}, from offset {} on",
-            open.producer_id, open.current_txn_start_offset
-        );
-        let hint = "moving transactional producers is not built yet: stop its client, abort a transaction that hangs \
-                    (`kafka-transactions.sh abort`), or leave the topic out of the migration";
-        Judged::Refused(Self { code: "open_transaction", message, hint })
+/// What an end is read for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wants {
+    /// The seam, now.
+    Seam,
+    /// What goes on goes to the new side; the seam is known when the last transaction of before has ended.
+    LateSeam,
+    /// The place of a late seam.
+    LateEnd,
+}
+
+pub fn judge(reading: &Reading, known: &Known, to: Side, wants: Wants, now_ms: i64) -> Judged {
+    match wants {
+        Wants::LateEnd => late_end(reading, known, to),
+        Wants::Seam | Wants::LateSeam => switch(reading, known, to, wants == Wants::LateSeam, now_ms),
     }
 }
 
-pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged {
-    let partition = &reading.partition;
+/// Why the old side's end cannot be read now: something is written there still, or not all of it is what readers of committed
+/// records get.
+fn is_not_still(reading: &Reading, known: &Known) -> Option<Judged> {
     if let Some(open) = reading.producers.iter().find(|p| p.current_txn_start_offset >= 0) {
-        return Guard::open_transaction(partition, to.other(), open, known.ids.get(&open.producer_id));
+        return Some(Judged::Open { producer_id: open.producer_id });
     }
     if reading.end != reading.end_again {
-        return Judged::Again("the old side still grows");
+        return Some(Judged::Again("the old side still grows"));
     }
     if reading.high_watermark < reading.end {
-        return Judged::Again("the old side's replicas have not caught up");
+        return Some(Judged::Again("the old side's replicas have not caught up"));
     }
-    if known.map.virtual_end(reading.end).0 < known.visible {
-        return Judged::Again("the old side's leader has less than was acknowledged");
+    has_less(reading, known)
+}
+
+fn has_less(reading: &Reading, known: &Known) -> Option<Judged> {
+    let less = known.map.virtual_end(reading.end).0 < known.visible;
+    less.then_some(Judged::Again("the old side's leader has less than was acknowledged"))
+}
+
+fn late_end(reading: &Reading, known: &Known, to: Side) -> Judged {
+    if let Some(not_yet) = is_not_still(reading, known) {
+        return not_yet;
+    }
+    let partition = &reading.partition;
+    let next = known.map.late_next().unwrap_or(UNREAD);
+    match known.map.sealed(reading.end, reading.end_epoch, (to, next)) {
+        Err(error) => Guard::foreign_writer(format!("{partition}: {error}")),
+        Ok(map) => Judged::Sealed { map, end: reading.end, next, producers: vec![] },
+    }
+}
+
+fn switch(reading: &Reading, known: &Known, to: Side, late: bool, now_ms: i64) -> Judged {
+    let partition = &reading.partition;
+    // With a late seam the end is a bound from below: markers of transactions still come.
+    if let Some(not_yet) = if late { has_less(reading, known) } else { is_not_still(reading, known) } {
+        return not_yet;
     }
     if reading.other_end != known.other_end {
         return Guard::foreign_writer(format!(
@@ -97,7 +127,12 @@ pub fn judge(reading: &Reading, known: &Known, to: Side, now_ms: i64) -> Judged 
     if reading.other_high_watermark < reading.other_end {
         return Judged::Again("the new side's replicas have not caught up");
     }
-    match known.map.sealed(reading.end, reading.end_epoch, (to, reading.other_end)) {
+    let next = (to, reading.other_end);
+    let map = match late {
+        true => known.map.late(reading.end, next),
+        false => known.map.sealed(reading.end, reading.end_epoch, next),
+    };
+    match map {
         Err(error) => Guard::foreign_writer(format!("{partition}: {error}")),
         Ok(map) => {
             let producers = producers(reading, known, now_ms);

@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::hold::{self, Hold, Sync};
-use super::reading::{self, Judged, Known, Reading, UNREAD};
+use super::reading::{self, Judged, Known, Reading, UNREAD, Wants};
 use super::refuse;
 use super::settle::{self, Resend};
 use super::sides::{Seen, Sides};
 use super::transactions;
 use crate::clock;
 use crate::control::protocol::Refusal;
-use crate::ids::{Native, Side, TopicPartition, VirtualPid};
+use crate::ids::{Native, Side, TopicPartition};
 use crate::migration::marker;
 use crate::monitor::metrics::HoldOutcome;
 use crate::offsets::SpliceMap;
@@ -38,6 +38,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// For one reading before the hold.
 const LOOK_AHEAD: Duration = Duration::from_secs(5);
 
+/// The code of a refusal because the seam cannot be placed yet.
+pub const STILL_OPEN: &str = "late_seam_open";
+
 /// Everything that a seal works with.
 pub struct Act<'a> {
     pub shared: &'a Shared,
@@ -50,12 +53,24 @@ pub struct Act<'a> {
     pub to: Side,
     /// Readers stay at the seam from its release on.
     pub hold_consumers: bool,
+    pub what: What,
+}
+
+/// Which of the two holds of a switch this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// From its release on work goes to the other side. `force`: transactions that would stay open are aborted.
+    Switch { force: bool },
+    /// The last transaction of before has ended: the seam gets its place.
+    LateSeam,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
     pub hold_ms: u64,
     pub partitions: usize,
+    /// The seam is still to come.
+    pub late: bool,
 }
 
 /// Why it did not end well.
@@ -84,7 +99,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     // Fresh leaders on both sides, so that the hold does not have to look for them.
     let (old, new) = join(look(&act, act.to.other()), look(&act, act.to)).await;
     let sides = Sides { old: old?, new: new? };
-    let Act { shared, store, workers, deadlines, migration, partitions, to, hold_consumers, .. } = act;
+    let Act { shared, store, workers, deadlines, migration, partitions, to, hold_consumers, what, .. } = act;
     let budget = shared.config.seal.hold_budget;
     let work = Work {
         shared,
@@ -95,9 +110,12 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
         lives: &lives,
         to,
         hold_consumers,
+        what,
+        is_late: Cell::new(false),
         waits_for: RefCell::default(),
         unmarked: Cell::new(false),
     };
+    work.look_at_transactions().await?;
     work.look_ahead(budget).await?;
     let mut hold = Hold::begin(shared, &partitions, deadlines, budget);
     let outcome = work.under(&mut hold, workers).await;
@@ -108,10 +126,11 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
             crate::crash_point!("seal.committed");
             let state = store.state();
             for ((partition, map), (_, live)) in maps.iter().zip(&lives) {
-                if let Some(history) = state.partition(partition) {
+                // Producers left at the first of two holds.
+                if let (What::Switch { .. }, Some(history)) = (what, state.partition(partition)) {
                     live.gate().seal(map.seals(), track::table(history));
+                    live.unknowns().clear();
                 }
-                live.unknowns().clear();
                 // Nobody may have read up to the end: all of it is stable, which the reading has proved.
                 if let Some(end) = map.end_of(to.other()) {
                     live.heard(to.other(), end.0, end.0, UNREAD.0);
@@ -122,7 +141,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
             crate::crash_point!("seal.released");
             shared.metrics.holds.of(HoldOutcome::Sealed).increment(1);
             shared.metrics.seal_duration.record(started.elapsed().as_secs_f64());
-            Ok(Sealed { hold_ms, partitions: maps.len() })
+            Ok(Sealed { hold_ms, partitions: maps.len(), late: work.is_late.get() })
         }
         Err(Failed::Refused(mut refusal)) => {
             hold.undo(&partitions);
@@ -187,6 +206,9 @@ struct Work<'a> {
     lives: &'a [(TopicPartition, Arc<Live>)],
     to: Side,
     hold_consumers: bool,
+    what: What,
+    /// Transactions end on the old side after the switch.
+    is_late: Cell<bool>,
     /// For the refusal, if the hold gets too long.
     waits_for: RefCell<String>,
     /// A marker may have been written for a seal that is undone.
@@ -228,12 +250,49 @@ impl Work<'_> {
         self.waits_for("a worker that has not seen the hold");
         hold.acknowledged(workers).await?;
         crate::crash_point!("seal.held");
-        transactions::nobody_writes(self.shared, self.partitions, clock::now_ms())?;
+        if self.what != What::LateSeam && !transactions::writers(self.shared, self.partitions).is_empty() {
+            // One of them may have begun since it was looked. A worker that has seen the hold lets none begin.
+            self.is_late.set(true);
+        }
         hold.within(self.settle()).await??;
         crate::crash_point!("seal.settled");
+        if self.what == What::LateSeam {
+            hold.within(self.look_at_transactions()).await??;
+        }
         let details = hold.within(self.read()).await??;
         crate::crash_point!("seal.read");
         self.persist(hold, details).await
+    }
+
+    /// Those that are open on the old side: whether there can be a seam now.
+    async fn look_at_transactions(&self) -> Result<(), Refusal> {
+        let look = async || {
+            let old = &self.sides.old;
+            let found = transactions::open(self.shared, old.admin, &old.view(), self.partitions).await;
+            found.map_err(|e| unreachable(&e))
+        };
+        let mut open = look().await?;
+        if self.what == What::LateSeam {
+            return match open.as_deref() {
+                Some([]) => Ok(()),
+                _ => Err(refuse(STILL_OPEN, "a transaction is still open", "it is waited for")),
+            };
+        }
+        if let (What::Switch { force: true }, Some(found)) = (self.what, &open) {
+            transactions::abort(self.shared, &self.sides.old, found).await?;
+            open = look().await?;
+        }
+        transactions::can_end(self.shared, self.partitions, open.as_deref(), self.to.other())?;
+        self.is_late.set(open.is_some_and(|open| !open.is_empty()));
+        Ok(())
+    }
+
+    fn wants(&self) -> Wants {
+        match self.what {
+            What::LateSeam => Wants::LateEnd,
+            What::Switch { .. } if self.is_late.get() => Wants::LateSeam,
+            What::Switch { .. } => Wants::Seam,
+        }
     }
 
     fn waits_for(&self, what: impl Into<String>) {
@@ -316,7 +375,7 @@ impl Work<'_> {
         let mut done = Vec::with_capacity(readings.len());
         for (reading, (_, live)) in readings.iter().zip(self.lives) {
             let known = self.known(reading, live);
-            match reading::judge(reading, &known, self.to, clock::now_ms()) {
+            match reading::judge(reading, &known, self.to, self.wants(), clock::now_ms()) {
                 Judged::Sealed { map, end, next, producers } => {
                     let detail = SealDetail {
                         migration: self.migration.to_owned(),
@@ -327,8 +386,18 @@ impl Work<'_> {
                         end_epoch: reading.end_epoch,
                         next: (self.to, next),
                         producers,
+                        late: self.is_late.get(),
                     };
                     done.push((detail, map));
+                }
+                Judged::Open { .. } if self.what == What::LateSeam => {
+                    return Err(NotYet::Refused(refuse(STILL_OPEN, "a transaction is still open", "it is waited for")));
+                }
+                // No coordinator was asked about it.
+                Judged::Open { producer_id } => {
+                    self.is_late.set(true);
+                    let why = format!("a transaction of producer {producer_id} is open");
+                    return Err(NotYet::Again(format!("{}: {why}", reading.partition)));
                 }
                 Judged::Again(why) => return Err(NotYet::Again(format!("{}: {why}", reading.partition))),
                 Judged::Refused(guard) => {
@@ -346,11 +415,7 @@ impl Work<'_> {
         let journal = self.store.state();
         let other_end = journal.partition(&reading.partition).map_or(Native(0), |h| h.journalled_end(self.to));
         let recent = live.gate().recent(clock::now_ms()).collect();
-        let open = reading.producers.iter().filter(|p| p.current_txn_start_offset >= 0).map(|p| p.producer_id);
-        // A transaction's producer has its coordinator's own number.
-        let id = |pid| Some((pid, self.shared.transactions.id_of(VirtualPid::issued(self.to.other(), pid))?));
-        let ids = open.filter_map(id).collect();
-        Known { map, visible: live.visible().0, other_end, recent, ids }
+        Known { map, visible: live.visible().0, other_end, recent }
     }
 
     /// Intent, markers, commit. From the commit on there is no way back.
@@ -372,10 +437,14 @@ impl Work<'_> {
         crate::crash_point!("seal.before-commit");
         let (migration, at_ms) = (self.migration.to_owned(), clock::now_ms());
         let commit = Event::SealCommit { migration: migration.clone(), number, at_ms, hold_ms: hold.held_ms() };
-        let step = Event::Step { migration: migration.clone(), step: self.step().to_owned() };
+        let is_switch = self.what != What::LateSeam;
+        let step = || Event::Step { migration: migration.clone(), step: self.step().to_owned() };
         // All or nothing, so that no reader is let over the seam before it is known that they stay.
-        let held = self.hold_consumers.then_some(Event::ConsumersHeld { migration, at_ms });
-        self.append([commit, step].into_iter().chain(held).collect()).await?;
+        let held = || Event::ConsumersHeld { migration: migration.clone(), at_ms };
+        let mut events = vec![commit];
+        events.extend(is_switch.then(step));
+        events.extend((is_switch && self.hold_consumers).then(held));
+        self.append(events).await?;
         Ok(self.partitions.iter().cloned().zip(maps).collect())
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{NOffset, Side, TopicName, TopicPartition, VOffset, VirtualPid};
+use crate::offsets::{MapError, SpliceMap};
 use crate::producers::{gate, stamp};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +66,23 @@ pub enum Event {
     ConsumersReleased { migration: String, at_ms: i64 },
     /// Readers skip this closed segment: its side is lost.
     Skipped(Skipped),
+    /// A transactional id is coordinated by that side from here on (DESIGN.md section 7).
+    TransactionalIdMoved(MovedId),
+    /// Its producers of before are fenced on the side that it left.
+    TransactionalIdFenced { id: String },
+}
+
+/// Where a transactional id went, and under which name its producer is known there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MovedId {
+    pub id: String,
+    pub to: Side,
+    /// What its producer calls itself until it is initialised again: producer id and epoch.
+    pub client: (VirtualPid, i16),
+    /// What the new coordinator calls that producer.
+    pub native: (i64, i16),
+    pub at_ms: i64,
 }
 
 pub(super) fn is_none(positions: &Arc<Vec<GroupPosition>>) -> bool {
@@ -204,9 +222,21 @@ pub struct SealDetail {
     /// Where the log goes on.
     pub next: (Side, NOffset),
     pub producers: Vec<SealedProducer>,
+    /// Transactions still end on the side that is sealed: `end` is the least that its end can be, and a later seal of the
+    /// same partition to the same place has the right one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub late: bool,
 }
 
 impl SealDetail {
+    /// The map that it makes of one.
+    pub fn map(&self, before: &SpliceMap) -> Result<SpliceMap, MapError> {
+        match self.late {
+            true => before.late(self.end, self.next),
+            false => before.sealed(self.end, self.end_epoch, self.next),
+        }
+    }
+
     pub fn topic_partition(&self) -> TopicPartition {
         TopicPartition::new(self.topic.clone(), self.partition)
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::event::{
-    ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
+    ApiVersions, Check, Event, GroupPosition, Identity, MovedId, PreparedTopic, SealDetail, SealedProducer, Skipped,
+    WaiverKind,
 };
 use crate::ids::{NOffset, Native, Side, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
@@ -32,6 +33,22 @@ pub struct State {
     /// Groups of KIP-848 whose members may have been told that they have no partitions, for a move that has not been.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub called: BTreeSet<String>,
+    /// Transactional ids that have changed sides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transactional_ids: BTreeMap<String, TransactionalIdHome>,
+}
+
+/// The side that coordinates a transactional id which has moved.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransactionalIdHome {
+    pub side: Side,
+    /// See [`MovedId`](super::event::MovedId).
+    pub client: (VirtualPid, i16),
+    pub native: (i64, i16),
+    /// Its producers of before can no longer write on the side that it left.
+    pub fenced: bool,
+    pub at_ms: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,6 +86,9 @@ pub struct MigrationState {
     /// Segments of its partitions that readers skip.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
+    /// Since when its late seam is open, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_since_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<Arc<Completion>>,
     /// Groups of a completion that has not been yet.
@@ -129,7 +149,12 @@ impl PartitionHistory {
     }
 
     fn seal(&mut self, detail: &SealDetail) -> Result<(), MapError> {
-        self.map = self.map.sealed(detail.end, detail.end_epoch, detail.next)?;
+        let (is_first, map) = (!self.map.is_late(), detail.map(&self.map)?);
+        self.map = map;
+        // What closes a late seam tells nothing new of those that left at its opening.
+        if !is_first {
+            return Ok(());
+        }
         for producer in &detail.producers {
             let known = self.producers.entry(producer.pid).or_insert(*producer);
             if producer.replaces(known) {
@@ -173,6 +198,8 @@ pub enum FoldError {
     OtherWay { number: u64, to: Side, partition: TopicPartition },
     #[error("{partition}: {error}")]
     Map { partition: TopicPartition, error: MapError },
+    #[error("transactional id {0} has not moved")]
+    UnknownTransactionalId(String),
     #[error("{partition} has no closed segment of the {side} from {from} to {to}")]
     NoSuchSegment { partition: TopicPartition, side: Side, from: VOffset, to: VOffset },
 }
@@ -252,6 +279,17 @@ impl State {
                 Ok(())
             }
             Event::Skipped(skipped) => self.skip(skipped),
+            Event::TransactionalIdMoved(moved) => {
+                let MovedId { id, to, client, native, at_ms } = moved.clone();
+                let home = TransactionalIdHome { side: to, client, native, fenced: false, at_ms };
+                self.transactional_ids.insert(id, home);
+                Ok(())
+            }
+            Event::TransactionalIdFenced { id } => {
+                let home = self.transactional_ids.get_mut(id);
+                home.ok_or_else(|| FoldError::UnknownTransactionalId(id.clone()))?.fenced = true;
+                Ok(())
+            }
         }
     }
 
@@ -304,6 +342,7 @@ impl State {
             completed: None,
             closing: BTreeMap::new(),
             consumers_held_at_ms: None,
+            late_since_ms: None,
             skipped: Vec::new(),
         };
         let migration = self.migrations.entry(name.to_owned()).or_insert_with(fresh);
@@ -414,8 +453,7 @@ impl State {
             return Err(FoldError::OtherWay { number: detail.number, to: pending.to, partition: key });
         }
         // Judged now, so that the commit cannot fail.
-        let tried = history.map.sealed(detail.end, detail.end_epoch, detail.next);
-        tried.map_err(|error| FoldError::Map { partition: key.clone(), error })?;
+        detail.map(&history.map).map_err(|error| FoldError::Map { partition: key.clone(), error })?;
         pending.details.insert(key, Arc::new(detail.clone()));
         Ok(())
     }
@@ -445,8 +483,15 @@ impl State {
             Ok((key, history))
         });
         let sealed: Vec<_> = sealed.collect::<Result<_, FoldError>>()?;
+        let is_late = sealed.iter().any(|(_, history)| history.map.is_late());
         let m = self.migration(migration)?;
-        (m.sealed_at_ms, m.hold_ms) = (Some(at_ms), Some(hold_ms));
+        if m.late_since_ms.is_some() {
+            // The second hold of one switch.
+            m.hold_ms = m.hold_ms.max(Some(hold_ms));
+        } else {
+            (m.sealed_at_ms, m.hold_ms) = (Some(at_ms), Some(hold_ms));
+        }
+        m.late_since_ms = is_late.then_some(at_ms);
         self.partitions.extend(sealed);
         self.pending = None;
         self.committed = number;

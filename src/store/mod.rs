@@ -1,7 +1,7 @@
 //! What survives a crash (DESIGN.md sections 4 and 11): every decision is an event, durable before it acts; state is a fold over events,
 //! the same code at boot and live.
 //!
-//! * `event`: what is written. * `fold`: what it adds up to. * `format`: the bytes of the journal file.
+//! * `decisions`: how requests of clients decide. * `event`: what is written. * `fold`: what it adds up to. * `format`: the bytes of the journal file.
 //! * `journal`: the file itself, locked, torn tail cut, compacted by rename. * `identity`: whether this journal may speak for these
 //!   clusters: the markers that keep a proxy from starting with a forgotten seal.
 
@@ -10,17 +10,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub mod decisions;
 pub mod event;
 pub mod fold;
 pub mod format;
 pub mod identity;
 pub mod journal;
 
+pub use decisions::Decision;
 pub use event::{
-    ApiVersions, Check, CheckResult, Event, GroupPosition, Identity, PreparedPartition, PreparedTopic, SealDetail,
-    SealedProducer, Skipped, WaiverKind,
+    ApiVersions, Check, CheckResult, Event, GroupPosition, Identity, MovedId, PreparedPartition, PreparedTopic,
+    SealDetail, SealedProducer, Skipped, WaiverKind,
 };
-pub use fold::{ClosedGroup, Completion, FoldError, MigrationState, PartitionHistory, State, Waiver};
+pub use fold::{
+    ClosedGroup, Completion, FoldError, MigrationState, PartitionHistory, State, TransactionalIdHome, Waiver,
+};
 pub use journal::{Journal, StoreError};
 
 /// The journal and what it adds up to, shared. Appending blocks on the disk: call it from a blocking thread.

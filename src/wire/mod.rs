@@ -36,6 +36,6 @@ pub use frame::{RequestHead, peek, put_request_head, put_response_head, request_
 pub use io::{FrameError, FrameReader, write_chains};
 pub use records::Records;
 pub use reply::refusal;
-pub use rewrite::{Rebased, rebase, with_producer_id};
+pub use rewrite::{Rebased, rebase, with_producer};
 
 pub use kafka_protocol::protocol::StrBytes;

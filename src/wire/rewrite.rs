@@ -117,8 +117,8 @@ fn rebase_shared(records: &Bytes, delta: i64) -> Result<Vec<Bytes>, BatchError> 
     out.finish().map(|chain| chain.into_pieces().into()).map_err(|_| BatchError::Truncated)
 }
 
-/// One whole v2 batch with another producer id: a new head, and the body as it was.
-pub fn with_producer_id(records: &Bytes, producer_id: i64) -> Result<[Bytes; 2], BatchError> {
+/// One whole v2 batch of another producer id and epoch: a new head, and the body as it was.
+pub fn with_producer(records: &Bytes, producer_id: i64, epoch: i16) -> Result<[Bytes; 2], BatchError> {
     let head = batches(records).next().ok_or(BatchError::Truncated)??.1;
     if head.magic != 2 {
         return Err(BatchError::Magic(head.magic));
@@ -129,6 +129,7 @@ pub fn with_producer_id(records: &Bytes, producer_id: i64) -> Result<[Bytes; 2],
     let mut first: [u8; HEAD] = *records.first_chunk().ok_or(BatchError::Truncated)?;
     let body = records.slice(HEAD..head.size());
     first[43..51].copy_from_slice(&producer_id.to_be_bytes());
+    first[51..53].copy_from_slice(&epoch.to_be_bytes());
     let crc = crc32c([&first[COVERED_FROM..], &body]);
     first[17..21].copy_from_slice(&crc.to_be_bytes());
     Ok([Bytes::copy_from_slice(&first), body])

@@ -1,18 +1,19 @@
 //! The pure machines behind produce: the sequence gate, the order of one client's batches, lost batches, the seal's judgement.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_cutover::ids::{Native, Side, TopicName, TopicPartition, VirtualPid};
 use kafka_cutover::offsets::SpliceMap;
+use kafka_cutover::producers::TransactionalHomes;
 use kafka_cutover::producers::gate::{Gate, Outcome, Recent, Sealed, Verdict};
 use kafka_cutover::producers::order::{At, Key, Order};
 use kafka_cutover::producers::stamp::Stamp;
 use kafka_cutover::producers::transactions::{LAPSE_MS, Transactions};
 use kafka_cutover::producers::unknown::{Unknown, Unknowns};
-use kafka_cutover::seal::reading::{Judged, Known, Reading, judge};
+use kafka_cutover::seal::reading::{Judged, Known, Reading, Wants, judge};
 use kafka_cutover::store::SealedProducer;
+use kafka_cutover::store::TransactionalIdHome;
 use kafka_cutover::upstream::ask::ProducerState;
 
 const PID: VirtualPid = VirtualPid(7);
@@ -271,34 +272,58 @@ fn reading(producers: Vec<ProducerState>) -> Reading {
 }
 
 fn held_against() -> Known {
-    Known {
-        map: SpliceMap::whole(Side::Source),
-        visible: 10,
-        other_end: Native(0),
-        recent: vec![],
-        ids: HashMap::new(),
-    }
+    Known { map: SpliceMap::whole(Side::Source), visible: 10, other_end: Native(0), recent: vec![] }
 }
 
 #[test]
-fn an_open_transaction_stops_a_seal() {
+fn an_open_transaction_makes_a_seam_late() {
     let open = ProducerState { current_txn_start_offset: 4, ..producer(-1) };
-    match judge(&reading(vec![producer(3), open]), &held_against(), Side::Target, NOW) {
-        Judged::Refused(guard) => {
-            assert_eq!(guard.code, "open_transaction");
-            assert!(guard.message.contains("moved-0 on the source") && guard.message.contains("producer id 7"));
-        }
-        other => panic!("a refusal was expected: {other:?}"),
-    }
-    assert!(matches!(judge(&reading(vec![producer(3)]), &held_against(), Side::Target, NOW), Judged::Sealed { .. }));
+    let with = |producers, end_again| Reading { end_again: Native(end_again), ..reading(producers) };
+    let judged = |reading: &Reading, known: &Known, wants| judge(reading, known, Side::Target, wants, NOW);
+    let (now, late) = (reading(vec![producer(3), open]), with(vec![producer(3), open], 11));
+    assert_eq!(judged(&now, &held_against(), Wants::Seam), Judged::Open { producer_id: 7 });
+    // Its markers may come at any time: what is read is a bound from below.
+    let Judged::Sealed { map, next, producers, .. } = judged(&late, &held_against(), Wants::LateSeam) else {
+        panic!("a late seam")
+    };
+    assert!(map.is_late() && producers.iter().any(|p| p.pid == VirtualPid(7)));
+    assert_eq!((map.tail_side(), map.open_side(), map.late_next()), (Side::Source, Side::Target, Some(next)));
+    let behind = Known { visible: 11, ..held_against() };
+    assert!(matches!(judged(&late, &behind, Wants::LateSeam), Judged::Again(_)), "a leader of before");
+    let foreign = Reading { other_end: Native(1), ..reading(vec![]) };
+    assert!(matches!(judged(&foreign, &held_against(), Wants::LateSeam), Judged::Refused(_)));
+    // Its place: when nothing is open any more, and all of it is there.
+    let known = Known { map, ..held_against() };
+    assert_eq!(judged(&now, &known, Wants::LateEnd), Judged::Open { producer_id: 7 });
+    assert!(matches!(judged(&with(vec![producer(3)], 11), &known, Wants::LateEnd), Judged::Again(_)));
+    let grown = Reading { other_end: Native(500), ..reading(vec![producer(9)]) };
+    let Judged::Sealed { map, end, next, .. } = judged(&grown, &known, Wants::LateEnd) else { panic!("a seam") };
+    assert_eq!((end, next, map.has_seam(), map.seals()), (Native(10), Native(0), true, 1));
 }
 
 #[test]
-fn an_open_transactions_id_is_named_where_it_is_known() {
-    let open = ProducerState { current_txn_start_offset: 4, ..producer(-1) };
-    let known = Known { ids: HashMap::from([(7, "payments".to_owned())]), ..held_against() };
-    let Judged::Refused(guard) = judge(&reading(vec![open]), &known, Side::Target, NOW) else { panic!("a refusal") };
-    assert!(guard.message.contains("transactional id payments"), "{}", guard.message);
+fn a_transactional_ids_producer_is_known_by_the_side_that_it_is_at_home_on() {
+    let homes = std::sync::Arc::new(TransactionalHomes::default());
+    assert_eq!((homes.of("tx"), homes.native("tx", (7, 2))), (Side::Source, Some((7, 2))));
+    assert_eq!(homes.native("tx", (VirtualPid::issued(Side::Target, 7).0, 2)), None);
+    let client = (VirtualPid(7), 2);
+    let home = TransactionalIdHome { side: Side::Target, client, native: (31, 0), fenced: false, at_ms: NOW };
+    homes.set("tx", home);
+    assert_eq!(
+        (homes.of("tx"), homes.to_fence("tx"), homes.any_on(Side::Target)),
+        (Side::Target, Some(Side::Source), true)
+    );
+    assert_eq!(homes.native("tx", (7, 2)), Some((31, 0)));
+    assert_eq!(homes.native("tx", (7, 1)), None, "a zombie of before");
+    // Initialised again it has what the target calls it.
+    assert_eq!(homes.native("tx", (VirtualPid::issued(Side::Target, 31).0, 1)), Some((31, 1)));
+    assert_eq!(homes.native("tx", (-1, -1)), Some((-1, -1)));
+    homes.fenced("tx");
+    assert_eq!(homes.to_fence("tx"), None);
+    let claim = homes.claim("tx").expect("nobody has it");
+    assert!(homes.claim("tx").is_none() && homes.claim("another").is_some());
+    drop(claim);
+    assert!(homes.claim("tx").is_some());
 }
 
 #[test]
@@ -312,8 +337,6 @@ fn who_writes_in_transactions_is_remembered_for_a_while() {
     assert_eq!(of_a(NOW + LAPSE_MS + 1), [""; 0]);
     seen.writes("one", VirtualPid(1), &a, NOW + 10);
     assert_eq!(of_a(NOW + LAPSE_MS + 10), ["one"]);
-    assert_eq!(seen.id_of(VirtualPid(2)), Some("two".to_owned()));
-    assert_eq!(seen.id_of(VirtualPid(3)), None);
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn detail(number: u64, partition: i32, end: i64, next: (Side, i64), producers: V
         end_epoch: 4,
         next: (next.0, Native(next.1)),
         producers,
+        late: false,
     })
 }
 

@@ -6,6 +6,8 @@
 mod admin;
 mod brokers;
 #[cfg(feature = "librdkafka")]
+mod crossing;
+#[cfg(feature = "librdkafka")]
 mod completing;
 mod drained;
 mod gate;

@@ -244,6 +244,7 @@ fn story() -> Vec<Event> {
             end_epoch: 0,
             next: (Target, Native(2)),
             producers: vec![],
+            late: false,
         })
     };
     let partitions = [0, 1].map(|partition| PreparedPartition { partition, target_start: 2 }).to_vec();
@@ -422,6 +423,7 @@ fn a_reader_of_one_side_is_warned_where_it_has_missed_the_other() {
             end_epoch: 0,
             next: (Source, Native(13)),
             producers: vec![],
+            late: false,
         }),
         Event::SealCommit { migration: "m".into(), number: 3, at_ms: 2, hold_ms: 1 },
     ] {

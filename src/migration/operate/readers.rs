@@ -118,7 +118,7 @@ impl Control {
         }
     }
 
-    fn say(&self, migration: &Migration, kind: &str, details: Map<String, serde_json::Value>) {
+    pub(super) fn say(&self, migration: &Migration, kind: &str, details: Map<String, serde_json::Value>) {
         // Nobody may be listening.
         drop(self.events.send(Told { kind: kind.to_owned(), migration: Some(migration.name.clone()), details }));
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use kafka_protocol::messages::{
-    DescribeTransactionsRequest, ListTransactionsRequest, RequestKind, ResponseKind, TransactionalId,
+    DescribeTransactionsRequest, InitProducerIdRequest, ListTransactionsRequest, RequestKind, ResponseKind,
+    TransactionalId,
 };
 
 use super::{another_answer, text};
@@ -23,6 +24,12 @@ pub struct Transaction {
     pub producer_id: i64,
     /// What it has partitions of, written or not.
     pub topics: BTreeSet<TopicName>,
+    /// Wall clock.
+    pub started_ms: i64,
+    /// After so long its coordinator aborts it.
+    pub timeout_ms: i32,
+    /// The address of its coordinator.
+    pub coordinator: String,
 }
 
 /// Of all coordinators, which are all brokers. One that does not answer, or is not done loading, fails the whole question.
@@ -75,6 +82,31 @@ async fn coordinated_by(admin: &Admin, address: &str) -> Result<Vec<Transaction>
             id: t.transactional_id.to_string(),
             producer_id: t.producer_id.0,
             topics: t.topics.iter().map(|topic| TopicName::from(topic.topic.as_str())).collect(),
+            started_ms: t.transaction_start_time_ms,
+            timeout_ms: t.transaction_timeout_ms,
+            coordinator: address.to_owned(),
         })
         .collect())
+}
+
+/// Aborts a transaction, by initialising its id: its producer is fenced. `Ok(false)`: it is being aborted.
+pub async fn abort(admin: &Admin, open: &Transaction) -> Result<bool, AdminError> {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(text(&open.id).into()))
+        .with_transaction_timeout_ms(open.timeout_ms)
+        .with_producer_id((-1).into())
+        .with_producer_epoch(-1);
+    let request = RequestKind::InitProducerId(request);
+    let ResponseKind::InitProducerId(answer) = admin.ask(&open.coordinator, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    match answer.error_code {
+        code::NONE => Ok(true),
+        code::CONCURRENT_TRANSACTIONS => Ok(false),
+        code => Err(AdminError::Refused {
+            side: admin.side,
+            what: format!("to abort the transaction of {}", open.id),
+            code,
+        }),
+    }
 }

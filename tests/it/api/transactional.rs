@@ -216,7 +216,7 @@ fn nothing_to_abort_is_aborted_where_everything_was_refused() {
         error_of(&machine.answer(vec![Ok(ended(error).into())]))
     };
     assert_eq!(asks(false, code::INVALID_TXN_STATE), code::INVALID_TXN_STATE);
-    world.machine(3, add(&["orders"])).ends(Input::Start);
+    world.machine(3, add(&["plain", "orders"])).ends(Input::Start);
     assert_eq!(asks(true, code::INVALID_TXN_STATE), code::INVALID_TXN_STATE);
     assert_eq!(asks(false, 90), 90);
     assert_eq!(asks(false, code::INVALID_TXN_STATE), code::NONE);

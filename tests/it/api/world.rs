@@ -66,7 +66,7 @@ impl World {
             sides: [Some(Arc::new(cluster_view(Side::Source))), Some(Arc::new(cluster_view(Side::Target)))],
         }));
         let (deadlines, (shadows, told)) = (mpsc::unbounded_channel().0, mpsc::unbounded_channel());
-        let shared = Shared::new(config, cluster, topology, deadlines, shadows, metrics);
+        let shared = Shared::new(config, cluster, topology, deadlines, shadows, mpsc::unbounded_channel().0, metrics);
         let state = || PartitionState {
             map: SpliceMap::whole(Side::Source),
             held: false,
@@ -283,6 +283,7 @@ pub fn name(step: &Step) -> String {
         Step::AwaitTopology { side, .. } => format!("a wait for the {side}"),
         Step::AwaitRoutes { newer_than, .. } => format!("a wait for routes newer than {newer_than}"),
         Step::AwaitMoveEnd { newer_than, .. } => format!("a wait until more than {newer_than} moves have ended"),
+        Step::Decide(event) => format!("a decision: {event:?}"),
         Step::Answer(answer) => format!("{answer:?}"),
         Step::Close(text) => format!("the end: {text}"),
     }

@@ -170,6 +170,10 @@ impl Runner<'_> {
                     self.wait("waits, at most until the group has moved", deadline);
                     Input::Woken
                 }
+                Step::Decide(event) => {
+                    self.say(&format!("decides {event:?}"), None);
+                    Input::Woken
+                }
                 Step::Answer(answer) => return self.answer(version, |out| encode::response(&answer, version, out)),
                 Step::Close(why) => return self.say(&format!("the connection ends: {why}"), None),
             };

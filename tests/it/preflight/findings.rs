@@ -271,16 +271,16 @@ fn an_older_source_has_one_limit_of_timestamps_for_both_directions() {
 }
 
 #[test]
-fn open_transactions_on_the_source() {
+fn transactions_that_hang_on_the_source() {
     const TRANSACTIONAL: i16 = 1 << 4;
     let pair = ready();
     let plan = Plan { attributes: TRANSACTIONAL, ..idempotent(7, 0, 0, 1) };
     write(&pair.source, "t", 1);
     pair.source.append_directly("t", 1, encode(plan)).unwrap();
     let found = found(&pair.config);
-    assert_eq!(codes(&found), [("open_transaction", "topic t")]);
+    assert_eq!(codes(&found), [("hanging_transaction", "topic t")]);
     assert!(
-        found[0].message.contains("partition 1") && found[0].message.contains("producer id 7 from offset 1"),
+        found[0].message.contains("partition 1") && found[0].message.contains("producer id 7, from offset 1"),
         "{found:?}"
     );
     assert!(found[0].action.contains("--topic t --partition 1 --start-offset 1"), "{found:?}");

@@ -46,7 +46,15 @@ impl Rig {
         let (shadows, receiver) = mpsc::unbounded_channel();
         let (deadlines, topology) = (mpsc::unbounded_channel().0, Arc::new(ArcSwap::default()));
         let metrics = Arc::new(Metrics::new());
-        let shared = Arc::new(Shared::new(Config::default(), cluster, topology, deadlines, shadows, metrics));
+        let shared = Arc::new(Shared::new(
+            Config::default(),
+            cluster,
+            topology,
+            deadlines,
+            shadows,
+            mpsc::unbounded_channel().0,
+            metrics,
+        ));
         let rig = Self { clusters, shared, receiver: Some(receiver) };
         rig.publish(SpliceMap::whole(Side::Source), false);
         rig

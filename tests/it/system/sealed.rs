@@ -96,7 +96,7 @@ async fn what_has_changed_since_prepare_is_found_before_the_switch() {
     let open = Plan { attributes: TRANSACTIONAL, ..idempotent(77, 0, 0, 1) };
     world.source.append_directly("moved", 0, encode(open)).unwrap();
     for refusal in [refused(dry_run(&world).await), refused(world.switch().await)] {
-        assert_eq!(refusal.code, "preflight:open_transaction");
+        assert_eq!(refusal.code, "preflight:hanging_transaction");
         assert!(refusal.message.contains("producer id 77") && refusal.hint.contains("--start-offset 0"), "{refusal:?}");
     }
     assert_eq!(world.step().await, "prepared");

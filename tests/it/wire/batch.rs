@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kafka_cutover::wire::batch::{BatchError, BatchHead};
-use kafka_cutover::wire::{Rebased, WireError, batches, produce_batch, rebase, verify_crc, with_producer_id};
+use kafka_cutover::wire::{Rebased, WireError, batches, produce_batch, rebase, verify_crc, with_producer};
 use proptest::prelude::*;
 
 use super::made::{Made, crc32c, set};
@@ -181,12 +181,12 @@ proptest! {
     }
 
     #[test]
-    fn another_producer_id_is_what_would_have_been_made_with_it(batch in made(), pid in 0..i64::MAX) {
+    fn another_producer_is_what_would_have_been_made_with_it(batch in made(), pid in 0..i64::MAX, epoch in 0..i16::MAX) {
         let records = Bytes::from(batch.v2());
-        let rewritten = with_producer_id(&records, pid).unwrap();
+        let rewritten = with_producer(&records, pid, epoch).unwrap();
         prop_assert_eq!(rewritten[1].as_ptr(), records[61..].as_ptr());
         let rewritten = rewritten.concat();
-        let expected = Made { producer: (pid, batch.producer.1, batch.producer.2), ..batch }.v2();
+        let expected = Made { producer: (pid, epoch, batch.producer.2), ..batch }.v2();
         prop_assert_eq!(&rewritten, &expected);
         prop_assert_eq!(crc32c(&rewritten[21..]).to_be_bytes(), &rewritten[17..21]);
     }
@@ -211,7 +211,7 @@ proptest! {
         let records = Bytes::from(bytes);
         let walked: usize = batches(&records).map_while(Result::ok).map(|(place, _)| place.len()).sum();
         prop_assert!(walked <= records.len());
-        let _ = (produce_batch(&records), verify_crc(&records), with_producer_id(&records, 1), BatchHead::parse(&records));
+        let _ = (produce_batch(&records), verify_crc(&records), with_producer(&records, 1, 9), BatchHead::parse(&records));
         let shared = rebase(records.clone(), delta, end).map(|rebased| joined(&rebased));
         prop_assert_eq!(rebase(records, delta, end).map(|rebased| joined(&rebased)), shared);
     }
@@ -221,9 +221,9 @@ proptest! {
 fn only_one_whole_batch_gets_another_producer_id() {
     let one = Made::default().v2();
     let two = set(&[one.clone(), one.clone()]);
-    assert_eq!(with_producer_id(&two, 1).unwrap_err(), BatchError::MoreThanOne(one.len()));
-    assert_eq!(with_producer_id(&two.slice(..one.len() - 1), 1).unwrap_err(), BatchError::Truncated);
-    assert_eq!(with_producer_id(&Made::default().old(1).into(), 1).unwrap_err(), BatchError::Magic(1));
+    assert_eq!(with_producer(&two, 1, 9).unwrap_err(), BatchError::MoreThanOne(one.len()));
+    assert_eq!(with_producer(&two.slice(..one.len() - 1), 1, 9).unwrap_err(), BatchError::Truncated);
+    assert_eq!(with_producer(&Made::default().old(1).into(), 1, 9).unwrap_err(), BatchError::Magic(1));
 }
 
 #[test]

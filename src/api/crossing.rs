@@ -1,0 +1,260 @@
+//! How a transactional id gets to the other side (DESIGN.md section 7): on the first request of its producer that begins a
+//! transaction there, which proves that it has the answer to its last EndTxn.
+//!
+//! Its coordinator of before is asked first: a transaction that is under way ends where it began, and a producer that is not
+//! the id's present one is its to fence. Then the id is initialised on the new side, that is journalled, and the old side
+//! fences whoever uses the id there. In this order a crash at any point leaves a producer that goes on: fenced before
+//! it is journalled it would be a zombie to both.
+
+use std::time::Duration;
+
+use kafka_protocol::messages::{
+    DescribeTransactionsRequest, InitProducerIdRequest, ProducerId, RequestKind, ResponseKind, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::groups::lost_code;
+use super::transactions::{ask_on, note_error_on};
+use super::{Answers, Ask, Context, Input, Step};
+use crate::error::{code, code_name};
+use crate::ids::{NONE, Side, VirtualPid};
+use crate::producers::homes::Claim;
+use crate::store::{Decision, Event, MovedId, TransactionalIdHome};
+
+/// Markers of its last transaction may still be written: asked again for this long, each time after a pause.
+const TIME: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Crossing {
+    id: String,
+    from: Side,
+    to: Side,
+    /// What the client calls itself.
+    client: (VirtualPid, i16),
+    stage: Stage,
+    until: Instant,
+    timeout_ms: i32,
+    native: (i64, i16),
+    /// Nobody else moves it meanwhile.
+    _claim: Claim,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// What the old coordinator says of it.
+    Describe,
+    Initialise,
+    Decide,
+    Fence,
+}
+
+/// What is next.
+#[allow(clippy::large_enum_variant, reason = "moved once, never stored")]
+pub(super) enum Turn {
+    Step(Step),
+    /// Its transaction is under way on the side that it is at home on; or it is that side's to refuse.
+    Stays {
+        ongoing: bool,
+    },
+    /// It is at home on the new side, or was.
+    Done,
+    Refused(i16),
+}
+
+impl Crossing {
+    /// `Err`: somebody else moves it.
+    pub(super) fn new(cx: &Context<'_>, id: &str, client: (i64, i16)) -> Result<Self, i16> {
+        let from = cx.shared.transactional_homes.of(id);
+        Self::at(cx, id, client, (from, from.other()), Stage::Describe)
+    }
+
+    /// One that has moved, and whose producers of before may not be fenced on the side that it left.
+    pub(super) fn to_fence(cx: &Context<'_>, id: &str, from: Side) -> Result<Self, i16> {
+        Self::at(cx, id, (NONE, -1), (from, from.other()), Stage::Fence)
+    }
+
+    fn at(
+        cx: &Context<'_>,
+        id: &str,
+        (pid, epoch): (i64, i16),
+        (from, to): (Side, Side),
+        stage: Stage,
+    ) -> Result<Self, i16> {
+        let claim = cx.shared.transactional_homes.claim(id).ok_or(code::CONCURRENT_TRANSACTIONS)?;
+        Ok(Self {
+            id: id.to_owned(),
+            from,
+            to,
+            client: (VirtualPid(pid), epoch),
+            stage,
+            until: cx.now + TIME,
+            timeout_ms: FENCING_TIMEOUT_MS,
+            native: (NONE, -1),
+            _claim: claim,
+        })
+    }
+
+    pub(super) fn step(&mut self, cx: &Context<'_>, input: Input) -> Turn {
+        match (self.stage, input) {
+            (Stage::Describe, Input::Answers(answers)) => self.described(cx, answers),
+            (Stage::Initialise, Input::Answers(answers)) => self.initialised(cx, answers),
+            (Stage::Fence, Input::Answers(answers)) => self.fenced(cx, answers),
+            (Stage::Decide, _) => self.decided(cx),
+            _ => self.ask(),
+        }
+    }
+
+    fn ask(&self) -> Turn {
+        let ask: Ask = match self.stage {
+            Stage::Describe => {
+                let id = TransactionalId(StrBytes::from_string(self.id.clone()));
+                let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![id]);
+                ask_on(self.from, &self.id, request.into())
+            }
+            Stage::Initialise | Stage::Decide => ask_on(self.to, &self.id, self.initialisation()),
+            Stage::Fence => ask_on(self.from, &self.id, self.initialisation()),
+        };
+        Turn::Step(Step::Ask(vec![ask]))
+    }
+
+    fn initialisation(&self) -> RequestKind {
+        let id = TransactionalId(StrBytes::from_string(self.id.clone()));
+        let request = InitProducerIdRequest::default().with_transactional_id(Some(id));
+        let request = request.with_producer_id(ProducerId(NONE)).with_producer_epoch(-1);
+        request.with_transaction_timeout_ms(self.timeout_ms).into()
+    }
+
+    fn described(&mut self, cx: &Context<'_>, answers: Answers) -> Turn {
+        let answer = answers.into_iter().next();
+        let lost = lost_code(answer.as_ref());
+        let Some(Ok(ResponseKind::DescribeTransactions(answer))) = answer else {
+            note_error_on(cx, self.from, &self.id, lost);
+            return Turn::Refused(lost);
+        };
+        let Some(found) = answer.transaction_states.into_iter().find(|t| *t.transactional_id.0 == *self.id) else {
+            return Turn::Refused(code::COORDINATOR_NOT_AVAILABLE);
+        };
+        note_error_on(cx, self.from, &self.id, found.error_code);
+        match found.error_code {
+            code::NONE => {}
+            code::NOT_COORDINATOR | code::COORDINATOR_NOT_AVAILABLE | code::COORDINATOR_LOAD_IN_PROGRESS => {
+                return Turn::Refused(found.error_code);
+            }
+            // It does not know the id: it says so to the client in its own words.
+            _ => return Turn::Stays { ongoing: false },
+        }
+        let present = (found.producer_id.0, found.producer_epoch);
+        let (VirtualPid(pid), epoch) = self.client;
+        if cx.shared.transactional_homes.native(&self.id, (pid, epoch)) != Some(present) {
+            return Turn::Stays { ongoing: false };
+        }
+        match found.transaction_state.as_str() {
+            "Ongoing" => Turn::Stays { ongoing: true },
+            "Empty" | "CompleteCommit" | "CompleteAbort" => {
+                self.timeout_ms = found.transaction_timeout_ms;
+                self.stage = Stage::Initialise;
+                self.ask()
+            }
+            // Its markers are being written, or it was taken away from its producer.
+            _ => self.again(cx),
+        }
+    }
+
+    fn again(&self, cx: &Context<'_>) -> Turn {
+        if cx.now >= self.until {
+            return Turn::Refused(code::CONCURRENT_TRANSACTIONS);
+        }
+        Turn::Step(Step::AwaitRoutes { newer_than: u64::MAX, deadline: cx.now + PAUSE })
+    }
+
+    fn initialised(&mut self, cx: &Context<'_>, answers: Answers) -> Turn {
+        let answer = answers.into_iter().next();
+        let lost = lost_code(answer.as_ref());
+        let Some(Ok(ResponseKind::InitProducerId(answer))) = answer else {
+            note_error_on(cx, self.to, &self.id, lost);
+            return Turn::Refused(lost);
+        };
+        note_error_on(cx, self.to, &self.id, answer.error_code);
+        match answer.error_code {
+            code::NONE => {}
+            // A transaction of that name was open there: it is being aborted.
+            code::CONCURRENT_TRANSACTIONS => return self.again(cx),
+            error @ (code::NOT_COORDINATOR
+            | code::COORDINATOR_NOT_AVAILABLE
+            | code::COORDINATOR_LOAD_IN_PROGRESS
+            | code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED) => return Turn::Refused(error),
+            error => {
+                if cx.shared.alarms.is_first(format!("initialisation of {} on the {}: {error}", self.id, self.to)) {
+                    tracing::error!(transactional_id = self.id, side = %self.to, error = code_name(error),
+                        timeout_ms = self.timeout_ms, "a transactional producer cannot be taken over there: \
+                        its transactions are refused until it can");
+                }
+                return Turn::Refused(code::TRANSACTION_ABORTABLE);
+            }
+        }
+        self.native = (answer.producer_id.0, answer.producer_epoch);
+        crate::crash_point!("crossing.initialised");
+        self.stage = Stage::Decide;
+        Turn::Step(Step::Decide(Box::new(Event::TransactionalIdMoved(MovedId {
+            id: self.id.clone(),
+            to: self.to,
+            client: self.client,
+            native: self.native,
+            at_ms: cx.now_ms,
+        }))))
+    }
+
+    fn decided(&mut self, cx: &Context<'_>) -> Turn {
+        crate::crash_point!("crossing.decided");
+        let home = TransactionalIdHome {
+            side: self.to,
+            client: self.client,
+            native: self.native,
+            fenced: false,
+            at_ms: cx.now_ms,
+        };
+        cx.shared.transactional_homes.set(&self.id, home);
+        cx.shared.metrics.transactional_ids_moved.increment(1);
+        tracing::debug!(transactional_id = self.id, to = %self.to, "a transactional id has moved");
+        self.stage = Stage::Fence;
+        self.ask()
+    }
+
+    fn fenced(&mut self, cx: &Context<'_>, answers: Answers) -> Turn {
+        let answer = answers.into_iter().next();
+        let lost = lost_code(answer.as_ref());
+        let error = match &answer {
+            Some(Ok(ResponseKind::InitProducerId(answer))) => answer.error_code,
+            _ => lost,
+        };
+        note_error_on(cx, self.from, &self.id, error);
+        match error {
+            code::NONE => {
+                crate::crash_point!("crossing.fenced");
+                cx.shared.transactional_homes.fenced(&self.id);
+                let event = Event::TransactionalIdFenced { id: self.id.clone() };
+                // Nothing waits for it: if it is lost, the id is fenced once more.
+                drop(cx.shared.decisions.send(Decision { event, done: None }));
+                Turn::Done
+            }
+            _ if cx.now < self.until && cx.topology.reachable(self.from) => self.again(cx),
+            _ if cx.topology.reachable(self.from) && error == code::CONCURRENT_TRANSACTIONS => {
+                Turn::Refused(code::CONCURRENT_TRANSACTIONS)
+            }
+            // A side that is away, or does not allow it, stops nobody on the other one. It is tried again with the next
+            // transaction.
+            _ => {
+                if cx.shared.alarms.is_first(format!("fencing of {} on the {}", self.id, self.from)) {
+                    tracing::warn!(transactional_id = self.id, side = %self.from, error = code_name(error),
+                        "who uses this transactional id there without the proxy could not be fenced");
+                }
+                Turn::Done
+            }
+        }
+    }
+}
+
+/// Of an id that is only fenced: it begins no transaction there.
+const FENCING_TIMEOUT_MS: i32 = 60_000;

@@ -1,0 +1,191 @@
+//! The second hold of a switch whose seam is late: when the last transaction of before it has ended.
+#![allow(clippy::disallowed_methods, reason = "io: asks the coordinators, again after a while")]
+
+use std::time::Duration;
+
+use serde_json::Map;
+use tokio::time::Instant;
+
+use super::Control;
+use crate::clock;
+use crate::config::Migration;
+use crate::control::protocol::Refusal;
+use crate::ids::{Side, TopicPartition};
+use crate::migration::late;
+use crate::seal::run::{Act, Failed, STILL_OPEN};
+use crate::seal::sides::Seen;
+use crate::seal::{Sealed, What, settle, transactions};
+use crate::upstream::admin::AdminError;
+
+/// Between two looks at what is open.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After a try that failed for another reason than an open transaction.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Control {
+    /// The migrations with a late seam that is open.
+    fn late(&self) -> Vec<Migration> {
+        let state = self.store.state();
+        let is_late = |m: &&Migration| state.migrations.get(&m.name).is_some_and(|known| known.late_since_ms.is_some());
+        self.shared.config.migrations.iter().filter(is_late).cloned().collect()
+    }
+
+    pub(super) fn is_any_late(&self) -> bool {
+        self.store.state().migrations.values().any(|known| known.late_since_ms.is_some())
+    }
+
+    /// One look at each of them, and the seam of those whose transactions have ended.
+    pub(super) async fn close_late_seams(&mut self) {
+        for migration in self.late() {
+            if self.late_not_before.is_none_or(|at| Instant::now() >= at) {
+                self.close_late_seam(&migration).await;
+            }
+        }
+    }
+
+    /// Waits for the seam of a switch that was just made, for as long as transactions may take.
+    pub(super) async fn await_late_seam(&mut self, migration: &Migration) -> Option<u64> {
+        let until = Instant::now() + self.shared.config.seal.late_seam_max;
+        loop {
+            if let Some(sealed) = self.close_late_seam(migration).await {
+                return Some(sealed.hold_ms);
+            }
+            if Instant::now() >= until || self.fatal.is_cancelled() {
+                return None;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub(super) fn seam_is_placed(&self, migration: &Migration) -> Result<(), Refusal> {
+        let state = self.store.state();
+        let Some(known) = state.migrations.get(&migration.name) else { return Ok(()) };
+        late::is_placed(&migration.name, known, &self.shared.late_seams.of(&migration.name))
+    }
+
+    /// `--force` with a late seam that is open: what keeps it so is aborted.
+    pub(super) async fn abort_late(&self, migration: &Migration) -> Result<(), Refusal> {
+        let Some((partitions, to)) = self.late_partitions(migration) else { return Ok(()) };
+        let admin = &self.admins[to.other().index()];
+        let known = self.shared.topology.load().side(to.other()).cloned();
+        let unreachable = |e: AdminError| {
+            Refusal::new("cluster_unreachable", e.to_string(), "nothing was changed; try again when it can be reached")
+        };
+        let seen = Seen::first(admin, known).await.map_err(unreachable)?;
+        let open = transactions::open(&self.shared, admin, &seen.view(), &partitions).await.map_err(unreachable)?;
+        transactions::abort(&self.shared, &seen, &open.unwrap_or_default()).await
+    }
+
+    /// What a switch would say of the transactions that are open now, or why it would be refused.
+    pub(super) async fn open_transactions(
+        &self,
+        partitions: &[TopicPartition],
+        to: Side,
+        force: bool,
+    ) -> Result<Option<String>, Refusal> {
+        let old = to.other();
+        let unreachable = |e: AdminError| {
+            Refusal::new("cluster_unreachable", e.to_string(), "nothing was changed; try again when it can be reached")
+        };
+        let admin = &self.admins[old.index()];
+        let known = self.shared.topology.load().side(old).cloned();
+        let view = Seen::first(admin, known).await.map_err(unreachable)?.view();
+        let open = transactions::open(&self.shared, admin, &view, partitions).await.map_err(unreachable)?;
+        if !force {
+            transactions::can_end(&self.shared, partitions, open.as_deref(), old)?;
+        }
+        let open = open.unwrap_or_default();
+        Ok((!open.is_empty())
+            .then(|| format!("{} transactions are open: readers would wait until they have ended", open.len())))
+    }
+
+    /// Its partitions whose seam is late, and the side that they go on on.
+    fn late_partitions(&self, migration: &Migration) -> Option<(Vec<TopicPartition>, Side)> {
+        let state = self.store.state();
+        let known = state.migrations.get(&migration.name)?;
+        let all = known.topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.name.clone(), p.partition)));
+        let all = all.map(|(topic, partition)| TopicPartition::new(topic, partition));
+        let late = all.filter_map(|tp| Some((state.partition(&tp)?.map.clone(), tp))).filter(|(map, _)| map.is_late());
+        let late: Vec<_> = late.collect();
+        let to = late.first()?.0.open_side();
+        Some((late.into_iter().map(|(_, tp)| tp).collect(), to))
+    }
+
+    async fn close_late_seam(&mut self, migration: &Migration) -> Option<Sealed> {
+        let (partitions, to) = self.late_partitions(migration)?;
+        let old = to.other();
+        let view = self.shared.topology.load().side(old).filter(|view| view.reachable).cloned()?;
+        let open = transactions::open(&self.shared, &self.admins[old.index()], &view, &partitions).await;
+        let Ok(Some(open)) = open.inspect_err(|error| {
+            tracing::debug!(migration = %migration.name, %error, "the transactions of a late seam were not looked at");
+        }) else {
+            self.shared.refresh(old);
+            return None;
+        };
+        let shown = transactions::shown(&open);
+        let known = self.store.state();
+        let since = known.migrations.get(&migration.name).and_then(|m| m.late_since_ms);
+        self.alarm_of_late(migration, &shown, since);
+        self.shared.late_seams.set(&migration.name, shown);
+        if !open.is_empty() {
+            return None;
+        }
+        let snapshot = self.shared.partitions.load();
+        let find = |tp: &TopicPartition| Some((tp.clone(), snapshot.get(&tp.topic, tp.partition)?.live.clone()));
+        let lives: Vec<_> = partitions.iter().filter_map(find).collect();
+        // It does not wait with a hold for what may still land.
+        if settle::unsettled(&lives, clock::now_ms()).is_some() {
+            return None;
+        }
+        let hold_consumers = known.migrations.get(&migration.name).is_some_and(|m| m.consumers_held_at_ms.is_some());
+        let act = Act {
+            shared: &self.shared,
+            store: &self.store,
+            admins: &self.admins,
+            workers: &self.workers,
+            deadlines: &mut self.deadlines,
+            migration: migration.name.clone(),
+            partitions,
+            to,
+            hold_consumers,
+            what: What::LateSeam,
+        };
+        match crate::seal::run(act).await {
+            Ok(sealed) => {
+                self.late_not_before = None;
+                tracing::info!(migration = %migration.name, hold_ms = sealed.hold_ms, partitions = sealed.partitions,
+                    "the late seam is closed: readers go on over it");
+                self.say(migration, "late_seam_closed", Map::new());
+                self.show_steps();
+                Some(sealed)
+            }
+            Err(Failed::Refused(refusal)) if refusal.code == STILL_OPEN => None,
+            Err(Failed::Refused(refusal)) => {
+                tracing::warn!(migration = %migration.name, reason = %refusal.message,
+                    "the late seam could not be closed: it is tried again");
+                self.late_not_before = Some(Instant::now() + PAUSE);
+                None
+            }
+            Err(Failed::Fatal(error)) => {
+                tracing::error!(%error, "the seam may or may not be durable: the process ends, its next start decides");
+                self.fatal.cancel();
+                None
+            }
+        }
+    }
+
+    /// Once, when it has been open for longer than was to be expected.
+    fn alarm_of_late(
+        &self,
+        migration: &Migration,
+        open: &[crate::control::protocol::OpenTransaction],
+        since: Option<i64>,
+    ) {
+        let limit = i64::try_from(self.shared.config.seal.late_seam_max.as_millis()).unwrap_or(i64::MAX);
+        let Some(since) = since.filter(|since| !open.is_empty() && clock::now_ms() - since > limit) else { return };
+        if self.shared.alarms.is_first(format!("late seam of {} since {since}", migration.name)) {
+            tracing::error!(migration = %migration.name, waits = late::waits(open), what_to_do = "end these transactions, or run \
+                `switch producers --force`, which aborts them", "readers wait at the end of the old side for longer than expected");
+        }
+    }
+}
