@@ -48,6 +48,7 @@ pub mod code {
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
     pub const FENCED_MEMBER_EPOCH: i16 = 110;
     pub const STALE_MEMBER_EPOCH: i16 = 113;
+    pub const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
     pub const TRANSACTION_ABORTABLE: i16 = 120;
 }
 

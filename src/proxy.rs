@@ -34,7 +34,7 @@ use crate::migration::{identity, moving, pinned, readers, status, watch as seale
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
-use crate::store::{State, Store, StoreError, decisions};
+use crate::store::{Event, State, Store, StoreError, decisions};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::discovery::{self, Wanted};
 use crate::upstream::{ClusterView, Topology, pulse};
@@ -219,6 +219,7 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     shared.homes.restore(&store.state());
     shared.called.restore(&store.state());
     shared.transactional_homes.restore(&store.state());
+    shared.transactions.restore(&store.state(), clock::now_ms());
     let shared = Arc::new(shared);
     let seen = first.views.clone().map(|view| view.filter(|v| v.reachable));
     for (side, view) in Side::BOTH.into_iter().zip(first.views) {
@@ -309,7 +310,13 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
     let journal = store.clone();
     let control = Control::new(shared.clone(), store.clone(), admins, syncs, deadlines_told, events);
     let fatal = control.fatal.clone();
-    tasks.spawn_local(unless(stop.clone(), decisions::run(store.clone(), decided, fatal.clone())));
+    let acting = shared.clone();
+    let act = move |event: &Event| {
+        if let Event::TransactionalIdMoved(moved) = event {
+            acting.transactional_homes.set(&moved.id, moved.home());
+        }
+    };
+    tasks.spawn_local(unless(stop.clone(), decisions::run(store.clone(), decided, act, fatal.clone())));
     let (upkeep, holding, broken) = (metrics.clone(), shared.clone(), fatal.clone());
     tasks.spawn_local(unless(stop.clone(), async move {
         loop {

@@ -1,26 +1,97 @@
-//! AddOffsetsToTxn (25), v0 to v4: to the id's coordinator, its producer id native. The group's home is the id's.
+//! AddOffsetsToTxn (25), v0 to v4: to the id's coordinator, its producer id native. The group's home is the id's: where the group
+//! has moved, the id follows it with its next transaction (`crossing`), which may begin with this.
 
 use kafka_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, RequestKind, ResponseKind};
 
+use super::crossing::{Crossing, Turn};
 use super::groups::lost_code;
 use super::transactions::{KNOWS_FENCED, ask, native, note_error};
 use super::{Context, Input, Machine, Step};
 use crate::error::code;
+use crate::producers::homes::Claim;
 
-pub struct AddOffsetsToTxn(pub AddOffsetsToTxnRequest);
+pub struct AddOffsetsToTxn {
+    request: AddOffsetsToTxnRequest,
+    crossing: Option<Box<Crossing>>,
+    /// The id does not move before this has its answer.
+    share: Option<Claim>,
+}
+
+/// The version from which on it knows TRANSACTION_ABORTABLE (KIP-890).
+const KNOWS_ABORTABLE: i16 = 4;
+
+impl AddOffsetsToTxn {
+    pub fn new(request: AddOffsetsToTxnRequest) -> Self {
+        Self { request, crossing: None, share: None }
+    }
+
+    fn refused(error: i16) -> Step {
+        Step::Answer(AddOffsetsToTxnResponse::default().with_error_code(error).into())
+    }
+
+    fn start(&mut self, cx: &Context<'_>) -> Step {
+        let id = self.request.transactional_id.as_str();
+        let homes = &cx.shared.transactional_homes;
+        let (home, groups) = (homes.of(id), cx.shared.homes.of(&self.request.group_id));
+        let follows = groups != home && cx.shared.homes.has_moved(&self.request.group_id);
+        if !follows || !Crossing::is_offered(cx) {
+            return self.forward(cx);
+        }
+        let client = (self.request.producer_id.0, self.request.producer_epoch);
+        let may_cross = Crossing::is_possible(cx, id);
+        match Crossing::new(cx, id, client).map(|crossing| crossing.staying(!may_cross)) {
+            Ok(crossing) => {
+                self.crossing = Some(Box::new(crossing));
+                self.cross(cx, Input::Start)
+            }
+            Err(error) => Self::refused(error),
+        }
+    }
+
+    fn cross(&mut self, cx: &Context<'_>, input: Input) -> Step {
+        let Some(crossing) = &mut self.crossing else { return self.start(cx) };
+        let turn = crossing.step(cx, input);
+        if let Turn::Step(step) = turn {
+            return step;
+        }
+        self.crossing = None;
+        match turn {
+            // It began before the group moved: as with any rebalance in its midst, it is to be aborted.
+            Turn::Ongoing | Turn::Stays | Turn::Refused(code::TRANSACTION_ABORTABLE) => {
+                cx.shared.transactions.refused(&self.request.transactional_id, cx.now_ms);
+                let knows = cx.version >= KNOWS_ABORTABLE;
+                Self::refused(if knows { code::TRANSACTION_ABORTABLE } else { code::GROUP_AUTHORIZATION_FAILED })
+            }
+            Turn::Refused(error) => Self::refused(error),
+            Turn::Unknown | Turn::Done | Turn::Step(_) => self.forward(cx),
+        }
+    }
+
+    fn forward(&mut self, cx: &Context<'_>) -> Step {
+        self.share = cx.shared.transactional_homes.share(&self.request.transactional_id);
+        if self.share.is_none() {
+            return Self::refused(code::CONCURRENT_TRANSACTIONS);
+        }
+        let named = (self.request.producer_id, self.request.producer_epoch);
+        match native(cx, &self.request.transactional_id, named, KNOWS_FENCED) {
+            Ok((pid, epoch)) => {
+                let request = self.request.clone().with_producer_id(pid).with_producer_epoch(epoch);
+                Step::Ask(vec![ask(cx, &self.request.transactional_id, RequestKind::AddOffsetsToTxn(request))])
+            }
+            Err(error) => Self::refused(error),
+        }
+    }
+}
 
 impl Machine for AddOffsetsToTxn {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
-        let id = &self.0.transactional_id;
-        let Input::Answers(answers) = input else {
-            let named = (self.0.producer_id, self.0.producer_epoch);
-            let (pid, epoch) = match native(cx, id, named, KNOWS_FENCED) {
-                Ok(native) => native,
-                Err(error) => return Step::Answer(AddOffsetsToTxnResponse::default().with_error_code(error).into()),
-            };
-            let request = self.0.clone().with_producer_id(pid).with_producer_epoch(epoch);
-            return Step::Ask(vec![ask(cx, id, RequestKind::AddOffsetsToTxn(request))]);
+        let answers = match input {
+            input if self.crossing.is_some() => return self.cross(cx, input),
+            Input::Answers(answers) => answers,
+            Input::Start | Input::Woken => return self.start(cx),
         };
+        self.share = None;
+        let id = &self.request.transactional_id;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
         let answer = match answer {

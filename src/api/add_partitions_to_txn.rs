@@ -23,6 +23,7 @@ use super::transactions::{self, KNOWS_FENCED, ask, native, note_error};
 use super::{Answers, Context, Input, Machine, Step, Unanswered};
 use crate::error::code;
 use crate::ids::{Side, TopicName, VirtualPid};
+use crate::producers::homes::Claim;
 use crate::routing::{Live, OnItsWay};
 use crate::store::identity::is_marker_topic;
 use crate::upstream::Lost;
@@ -32,8 +33,8 @@ pub struct AddPartitionsToTxn {
     until: Option<Instant>,
     /// Its id is on the way to the other side.
     crossing: Option<Box<Crossing>>,
-    /// No seal ends the side that it was sent to before it has its answer.
-    on_its_way: Option<OnItsWay>,
+    /// No seal ends the side that it was sent to before it has its answer, and the id does not move.
+    on_its_way: Option<(OnItsWay, Claim)>,
 }
 
 /// Where the partitions of a request can be written to by its id.
@@ -105,7 +106,15 @@ impl AddPartitionsToTxn {
             // A crash came between.
             Some(from) if places.begins && cx.topology.reachable(from) => Crossing::to_fence(cx, &id, from),
             _ if places.begins => return self.forward(cx),
-            _ if places.stays || places.crosses => Crossing::new(cx, &id, client),
+            // Brokers that do not say whether a transaction is under way.
+            _ if !Crossing::is_offered(cx) => return Step::Answer(self.spans(cx, home).into()),
+            _ if places.stays || places.crosses => {
+                // It goes with the groups that it carries, as soon as they have moved.
+                let carried = cx.shared.transactions.carried_by(&id, cx.now_ms);
+                let waits = places.stays && carried.iter().any(|group| cx.shared.homes.of(group) == home);
+                let may_cross = places.crosses && !waits && Crossing::is_possible(cx, &id);
+                Crossing::new(cx, &id, client).map(|crossing| crossing.staying(!may_cross))
+            }
             _ => return Step::Answer(self.spans(cx, home).into()),
         };
         match crossing {
@@ -131,18 +140,28 @@ impl AddPartitionsToTxn {
         let home = cx.shared.transactional_homes.of(self.id());
         let places = self.places(cx, home);
         match turn {
-            Turn::Stays { ongoing: true } if places.stays => self.forward(cx),
-            // Not known there, or not the present one: its coordinator has the word for it.
-            Turn::Stays { ongoing: false } => self.forward(cx),
+            Turn::Ongoing if places.stays => self.forward(cx),
+            // It begins where the last one was, until the groups that it carries have moved.
+            Turn::Stays if places.stays && places.crosses => self.forward(cx),
+            // Its coordinator has the word for it.
+            Turn::Unknown => self.forward(cx),
             Turn::Done if places.begins => self.forward(cx),
-            Turn::Refused(error) => Step::Answer(self.all(error).into()),
-            Turn::Stays { .. } | Turn::Done | Turn::Step(_) => Step::Answer(self.spans(cx, home).into()),
+            Turn::Refused(error) => {
+                if error == code::TRANSACTION_ABORTABLE {
+                    cx.shared.transactions.refused(self.id(), cx.now_ms);
+                }
+                Step::Answer(self.all(error).into())
+            }
+            Turn::Ongoing | Turn::Stays | Turn::Done | Turn::Step(_) => Step::Answer(self.spans(cx, home).into()),
         }
     }
 
     /// To the coordinator of the id as it is now.
     fn forward(&mut self, cx: &Context<'_>) -> Step {
         let (id, (pid, epoch)) = (self.id(), self.client());
+        let Some(share) = cx.shared.transactional_homes.share(id) else {
+            return Step::Answer(self.all(code::CONCURRENT_TRANSACTIONS).into());
+        };
         let (native, epoch) = match native(cx, id, (pid.into(), epoch), KNOWS_FENCED) {
             Ok(native) => native,
             Err(error) => return Step::Answer(self.all(error).into()),
@@ -158,7 +177,7 @@ impl AddPartitionsToTxn {
         let request = self.request.clone().with_v3_and_below_producer_id(native);
         let request = request.with_v3_and_below_producer_epoch(epoch);
         let ask = ask(cx, id, RequestKind::AddPartitionsToTxn(request));
-        self.on_its_way = Some(OnItsWay::new(tracked, cx.shared.config.seal.settle_time));
+        self.on_its_way = Some((OnItsWay::new(tracked, cx.shared.config.seal.settle_time), share));
         Step::Ask(vec![ask])
     }
 
@@ -187,7 +206,7 @@ impl AddPartitionsToTxn {
 
     fn answer(&mut self, cx: &Context<'_>, answers: Answers) -> AddPartitionsToTxnResponse {
         let answer = answers.into_iter().next();
-        if let (Some(on_its_way), false) = (self.on_its_way.take(), is_lost(answer.as_ref())) {
+        if let (Some((on_its_way, _)), false) = (self.on_its_way.take(), is_lost(answer.as_ref())) {
             on_its_way.arrived();
         }
         let error = lost_code(answer.as_ref());

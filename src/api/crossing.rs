@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    DescribeTransactionsRequest, InitProducerIdRequest, ProducerId, RequestKind, ResponseKind, TransactionalId,
+    ApiKey, DescribeTransactionsRequest, InitProducerIdRequest, ProducerId, RequestKind, ResponseKind, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use super::groups::lost_code;
 use super::transactions::{ask_on, note_error_on};
 use super::{Answers, Ask, Context, Input, Step};
-use crate::error::{code, code_name};
+use crate::error::{code, code_name, is_retriable};
 use crate::ids::{NONE, Side, VirtualPid};
 use crate::producers::homes::Claim;
-use crate::store::{Decision, Event, MovedId, TransactionalIdHome};
+use crate::store::{Decision, Event, MovedId};
 
 /// Markers of its last transaction may still be written: asked again for this long, each time after a pause.
 const TIME: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub(super) struct Crossing {
     until: Instant,
     timeout_ms: i32,
     native: (i64, i16),
+    /// False: a transaction that begins now begins where the last one was.
+    may_cross: bool,
     /// Nobody else moves it meanwhile.
     _claim: Claim,
 }
@@ -54,10 +56,12 @@ enum Stage {
 #[allow(clippy::large_enum_variant, reason = "moved once, never stored")]
 pub(super) enum Turn {
     Step(Step),
-    /// Its transaction is under way on the side that it is at home on; or it is that side's to refuse.
-    Stays {
-        ongoing: bool,
-    },
+    /// Its transaction is under way on the side that it is at home on.
+    Ongoing,
+    /// It has none under way, and does not cross now.
+    Stays,
+    /// The coordinator there does not know it, or knows a later producer of its id.
+    Unknown,
     /// It is at home on the new side, or was.
     Done,
     Refused(i16),
@@ -68,6 +72,22 @@ impl Crossing {
     pub(super) fn new(cx: &Context<'_>, id: &str, client: (i64, i16)) -> Result<Self, i16> {
         let from = cx.shared.transactional_homes.of(id);
         Self::at(cx, id, client, (from, from.other()), Stage::Describe)
+    }
+
+    /// Whether the brokers say which transactions are under way (KIP-664).
+    pub(super) fn is_offered(cx: &Context<'_>) -> bool {
+        cx.shared.cluster.versions.ranges.contains_key(&(ApiKey::DescribeTransactions as i16))
+    }
+
+    /// Back to a side that it was on before it cannot: its producer's sequences go on, and a broker that knows the producer
+    /// wants them from 0 with a new epoch.
+    pub(super) fn is_possible(cx: &Context<'_>, id: &str) -> bool {
+        !cx.shared.transactional_homes.has_moved(id)
+    }
+
+    /// Its present transaction is all that matters.
+    pub(super) fn staying(self, stays: bool) -> Self {
+        Self { may_cross: !stays, ..self }
     }
 
     /// One that has moved, and whose producers of before may not be fenced on the side that it left.
@@ -92,6 +112,7 @@ impl Crossing {
             until: cx.now + TIME,
             timeout_ms: FENCING_TIMEOUT_MS,
             native: (NONE, -1),
+            may_cross: true,
             _claim: claim,
         })
     }
@@ -139,19 +160,20 @@ impl Crossing {
         note_error_on(cx, self.from, &self.id, found.error_code);
         match found.error_code {
             code::NONE => {}
-            code::NOT_COORDINATOR | code::COORDINATOR_NOT_AVAILABLE | code::COORDINATOR_LOAD_IN_PROGRESS => {
-                return Turn::Refused(found.error_code);
-            }
-            // It does not know the id: it says so to the client in its own words.
-            _ => return Turn::Stays { ongoing: false },
+            code::TRANSACTIONAL_ID_NOT_FOUND => return Turn::Unknown,
+            error @ (code::NOT_COORDINATOR
+            | code::COORDINATOR_LOAD_IN_PROGRESS
+            | code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED) => return Turn::Refused(error),
+            _ => return Turn::Refused(code::COORDINATOR_NOT_AVAILABLE),
         }
         let present = (found.producer_id.0, found.producer_epoch);
         let (VirtualPid(pid), epoch) = self.client;
         if cx.shared.transactional_homes.native(&self.id, (pid, epoch)) != Some(present) {
-            return Turn::Stays { ongoing: false };
+            return Turn::Unknown;
         }
         match found.transaction_state.as_str() {
-            "Ongoing" => Turn::Stays { ongoing: true },
+            "Ongoing" => Turn::Ongoing,
+            "Empty" | "CompleteCommit" | "CompleteAbort" if !self.may_cross => Turn::Stays,
             "Empty" | "CompleteCommit" | "CompleteAbort" => {
                 self.timeout_ms = found.transaction_timeout_ms;
                 self.stage = Stage::Initialise;
@@ -208,14 +230,6 @@ impl Crossing {
 
     fn decided(&mut self, cx: &Context<'_>) -> Turn {
         crate::crash_point!("crossing.decided");
-        let home = TransactionalIdHome {
-            side: self.to,
-            client: self.client,
-            native: self.native,
-            fenced: false,
-            at_ms: cx.now_ms,
-        };
-        cx.shared.transactional_homes.set(&self.id, home);
         cx.shared.metrics.transactional_ids_moved.increment(1);
         tracing::debug!(transactional_id = self.id, to = %self.to, "a transactional id has moved");
         self.stage = Stage::Fence;
@@ -239,13 +253,15 @@ impl Crossing {
                 drop(cx.shared.decisions.send(Decision { event, done: None }));
                 Turn::Done
             }
-            _ if cx.now < self.until && cx.topology.reachable(self.from) => self.again(cx),
-            _ if cx.topology.reachable(self.from) && error == code::CONCURRENT_TRANSACTIONS => {
-                Turn::Refused(code::CONCURRENT_TRANSACTIONS)
-            }
-            // A side that is away, or does not allow it, stops nobody on the other one. It is tried again with the next
-            // transaction.
+            // Markers of its last transaction are being written.
+            code::CONCURRENT_TRANSACTIONS => self.again(cx),
+            _ if is_retriable(error) && cx.now < self.until && cx.topology.reachable(self.from) => self.again(cx),
+            // A side that is away, or does not allow it, stops nobody on the other one. One that is away is asked again with
+            // the next transaction, once it is back.
             _ => {
+                if !is_retriable(error) {
+                    cx.shared.transactional_homes.fenced(&self.id);
+                }
                 if cx.shared.alarms.is_first(format!("fencing of {} on the {}", self.id, self.from)) {
                     tracing::warn!(transactional_id = self.id, side = %self.from, error = code_name(error),
                         "who uses this transactional id there without the proxy could not be fenced");

@@ -1,4 +1,4 @@
-//! DescribeProducers (61), v0: of each partition, what the leader on its open side remembers. Producer ids and the start
+//! DescribeProducers (61), v0: of each partition, what the leader on the side of its tail remembers. Producer ids and the start
 //! of an open transaction are virtual, epochs and sequences are the brokers' own. Left out are producers that did not
 //! come through the open part of the log: those of an earlier part, and whoever writes past the proxy after a seal.
 
@@ -49,7 +49,7 @@ impl DescribeProducers {
         let mut plan: BTreeMap<(Side, NodeId), Vec<usize>> = BTreeMap::new();
         for (i, question) in self.questions.iter_mut().enumerate() {
             let map = question.map(cx);
-            let side = map.map_or(Side::Source, SpliceMap::open_side);
+            let side = map.map_or(Side::Source, SpliceMap::tail_side);
             question.seals = map.map_or(0, SpliceMap::seals);
             let known = |t: &crate::upstream::TopicView| {
                 usize::try_from(question.partition).is_ok_and(|index| index < t.partitions.len())

@@ -51,6 +51,7 @@ impl InitProducerId {
             let request = self.request.clone().with_producer_id(pid).with_producer_epoch(epoch);
             return Step::Ask(vec![ask_on(self.side, id, RequestKind::InitProducerId(request))]);
         };
+        self.claim = None;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
         let Some(Ok(ResponseKind::InitProducerId(answer))) = answer else {

@@ -82,6 +82,11 @@ impl Reply {
     const fn error(error: i16) -> Self {
         Self { error, timestamp: NONE, offset: NONE }
     }
+
+    /// As of a broker's new leader that does not know its high watermark yet (KIP-207).
+    fn no_end(version: i16) -> Self {
+        Self::error(if version >= 5 { code::OFFSET_NOT_AVAILABLE } else { code::LEADER_NOT_AVAILABLE })
+    }
 }
 
 impl ListOffsets {
@@ -145,9 +150,7 @@ impl ListOffsets {
                 continue;
             }
             if !question.is_held(cx) && question.has_no_end(cx) {
-                // As a broker's new leader that does not know its high watermark yet (KIP-207).
-                let error = if cx.version >= 5 { code::OFFSET_NOT_AVAILABLE } else { code::LEADER_NOT_AVAILABLE };
-                question.progress = Progress::Settled(Reply::error(error));
+                question.progress = Progress::Settled(Reply::no_end(cx.version));
             } else if late {
                 question.progress = Progress::Settled(Reply::error(code::OFFSET_NOT_AVAILABLE));
             } else if question.is_held(cx) {
@@ -236,9 +239,10 @@ impl Question {
         }
     }
 
-    /// Its end is asked for, and with a late seam nobody knows it.
+    /// Its end is asked for, or what lies near it, and with a late seam nobody knows it.
     fn has_no_end(&self, cx: &Context<'_>) -> bool {
-        self.wanted() == Some(Wanted::Latest) && self.state(cx).is_some_and(|s| s.map.is_late())
+        let near = matches!(self.wanted(), Some(Wanted::Latest | Wanted::MaxTimestamp));
+        near && self.state(cx).is_some_and(|s| s.map.is_late())
     }
 
     /// Its end is asked for and may not be named now.
@@ -323,7 +327,10 @@ fn spliced(cx: &Context<'_>, state: &PartitionState, wanted: Wanted, heard: [Hea
             },
         };
     }
-    let Some(answer) = wanted.combine_below(&state.map, found, state.kept_at()) else { return Reply::NO_SUCH_OFFSET };
+    let Some(answer) = wanted.combine_below(&state.map, found, state.kept_at()) else {
+        // What is newer may be there already, and has no offset yet.
+        return if state.map.is_late() { Reply::no_end(cx.version) } else { Reply::NO_SUCH_OFFSET };
+    };
     if wanted == Wanted::Latest {
         // A seal that comes now freezes the end no lower than what this client was told.
         state.live.show(Virtual(answer.offset.0));

@@ -256,7 +256,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::ConsumerGroupDescribe(r) => Box::new(consumer_groups::Describe(r)),
         RequestKind::DescribeProducers(r) => Box::new(describe_producers::DescribeProducers::new(r)),
         RequestKind::AddPartitionsToTxn(r) => Box::new(add_partitions_to_txn::AddPartitionsToTxn::new(r)),
-        RequestKind::AddOffsetsToTxn(r) => Box::new(add_offsets_to_txn::AddOffsetsToTxn(r)),
+        RequestKind::AddOffsetsToTxn(r) => Box::new(add_offsets_to_txn::AddOffsetsToTxn::new(r)),
         RequestKind::EndTxn(r) => Box::new(end_txn::EndTxn(r)),
         RequestKind::TxnOffsetCommit(r) => Box::new(txn_offset_commit::TxnOffsetCommit::new(r)),
         RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),

@@ -1,7 +1,7 @@
 //! TxnOffsetCommit (28), v0 to v4: positions that take effect with a transaction, at the group's coordinator, each in the
-//! home's terms as OffsetCommit has it; the producer id native. A group that is at home on the other side than the id is
-//! refused: no id has moved yet, and a group whose positions transactions have carried is not moved without them. v5 adds the
-//! group to the transaction by itself (KIP-890), and is not offered.
+//! home's terms as OffsetCommit has it; the producer id native. An id and the groups that it carries are at home on the same
+//! side: at a switch the group moves, then the id's next transaction begins there. v5 adds the group to the transaction by itself
+//! (KIP-890), and is not offered.
 
 use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::{RequestKind, ResponseKind, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
@@ -13,7 +13,8 @@ use super::transactions::native;
 use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::commits::UnderWay;
-use crate::ids::NO_EPOCH;
+use crate::ids::{NO_EPOCH, Side};
+use crate::store::Event;
 use crate::wire::refusal;
 
 pub struct TxnOffsetCommit {
@@ -50,33 +51,60 @@ impl TxnOffsetCommit {
     }
 }
 
+impl TxnOffsetCommit {
+    fn start(&mut self, cx: &Context<'_>) -> Step {
+        let (id, group) = (&self.request.transactional_id, &self.request.group_id);
+        let named = (self.request.producer_id, self.request.producer_epoch);
+        let (pid, epoch) = match native(cx, id, named, i16::MAX) {
+            Ok(native) => native,
+            Err(error) => return Step::Answer(self.refused(cx, error)),
+        };
+        // Before it is sent: its answer may be lost, and the transaction committed all the same. And whoever moves the group
+        // takes the id along: that is known after a crash, too.
+        if cx.shared.transactions.carries(id, group, cx.now_ms) && cx.shared.any_prepared() {
+            let (id, group) = (id.to_string(), group.to_string());
+            return Step::Decide(Box::new(Event::TransactionCarries { id, group }));
+        }
+        match enter(cx, group) {
+            Ok(entered) => self.under_way = Some(entered),
+            Err(wait) => return wait.into(),
+        }
+        let side = cx.shared.transactional_homes.of(id);
+        if cx.shared.homes.of(group) != side {
+            return Step::Answer(self.refused(cx, self.elsewhere(cx, side)));
+        }
+        let request = self.at_home(cx).with_producer_id(pid).with_producer_epoch(epoch);
+        Step::Ask(vec![Ask::coordinator(side, group, RequestKind::TxnOffsetCommit(request))])
+    }
+
+    /// The group is at home on the other side than the transaction.
+    fn elsewhere(&self, cx: &Context<'_>, side: Side) -> i16 {
+        let (id, group) = (&self.request.transactional_id, &self.request.group_id);
+        if cx.shared.homes.has_moved(group) {
+            // It has left with a rebalance, and this is of before: what every client has for that.
+            return code::ILLEGAL_GENERATION;
+        }
+        if is_any_late(cx) {
+            // It is about to follow.
+            return code::COORDINATOR_LOAD_IN_PROGRESS;
+        }
+        if cx.shared.alarms.is_first(format!("transactions of {} with group {}", id.as_str(), group.as_str())) {
+            tracing::warn!(transactional_id = %id.as_str(), group = %group.as_str(), transaction = %side,
+                "a transaction carries positions of a group that is at home on the other side: refused; run `switch groups`");
+        }
+        code::GROUP_AUTHORIZATION_FAILED
+    }
+}
+
+/// Whether some migration waits for transactions, and for the groups of their producers.
+fn is_any_late(cx: &Context<'_>) -> bool {
+    cx.partitions.topics.values().any(|states| states.iter().any(|s| s.map.is_late()))
+}
+
 impl Machine for TxnOffsetCommit {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
-        let (id, group) = (&self.request.transactional_id, &self.request.group_id);
-        let Input::Answers(answers) = input else {
-            let named = (self.request.producer_id, self.request.producer_epoch);
-            let (pid, epoch) = match native(cx, id, named, i16::MAX) {
-                Ok(native) => native,
-                Err(error) => return Step::Answer(self.refused(cx, error)),
-            };
-            let side = cx.shared.transactional_homes.of(id);
-            match enter(cx, group) {
-                Ok(entered) => self.under_way = Some(entered),
-                Err(wait) => return wait.into(),
-            }
-            if cx.shared.homes.of(group) != side {
-                if cx.shared.alarms.is_first(format!("transactions of {} with group {}", id.as_str(), group.as_str())) {
-                    tracing::warn!(transactional_id = %id.as_str(), group = %group.as_str(),
-                        "a transaction carries positions of a group that has moved, which its producer has not: refused");
-                }
-                return Step::Answer(self.refused(cx, code::GROUP_AUTHORIZATION_FAILED));
-            }
-            // Before it is sent: its answer may be lost, and the transaction committed all the same.
-            cx.shared.transactions.carries(id, group, cx.now_ms);
-            let request =
-                RequestKind::TxnOffsetCommit(self.at_home(cx).with_producer_id(pid).with_producer_epoch(epoch));
-            return Step::Ask(vec![Ask::coordinator(side, group, request)]);
-        };
+        let Input::Answers(answers) = input else { return self.start(cx) };
+        let group = &self.request.group_id;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
         let Some(Ok(ResponseKind::TxnOffsetCommit(answer))) = answer else {

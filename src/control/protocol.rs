@@ -305,16 +305,27 @@ pub struct MigrationStatus {
 pub struct LateSeam {
     /// RFC 3339, when producers switched.
     pub since: String,
-    /// What was open at the last look.
+    /// What it waits for, as of the last look.
+    #[serde(flatten)]
+    pub waits_for: LateWaits,
+}
+
+/// What a seam waits for that has no place yet.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LateWaits {
+    /// Transactions of before the switch.
     pub open: Vec<OpenTransaction>,
+    /// Groups that have to move first, since transactions carry their positions; with what stood in the way last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 /// A transaction that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenTransaction {
-    /// Its transactional id.
+    /// Its transactional id; of one that no coordinator knows, its producer and partition.
     pub id: String,
-    /// RFC 3339, by its coordinator.
+    /// RFC 3339, by its coordinator; empty if that does not know it.
     pub since: String,
 }
 

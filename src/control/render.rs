@@ -45,7 +45,10 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
     for m in &shown {
         if let Some(late) = &m.late_seam {
             text.push_str(&format!("{}: producers switched at {}; readers wait for the seam\n", m.name, late.since));
-            for open in late.open.iter().take(MOST_SHOWN) {
+            for group in late.waits_for.groups.iter().take(MOST_SHOWN) {
+                text.push_str(&format!("{}: group {} moves first\n", m.name, printable(group)));
+            }
+            for open in late.waits_for.open.iter().take(MOST_SHOWN) {
                 text.push_str(&format!(
                     "{}: transaction of {} is open since {}\n",
                     m.name,

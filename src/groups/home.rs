@@ -31,6 +31,10 @@ impl Homes {
         self.lock().get(group).map_or(DEFAULT, |home| home.side)
     }
 
+    pub fn has_moved(&self, group: &str) -> bool {
+        self.lock().contains_key(group)
+    }
+
     /// Whether any group is at home there.
     pub fn any_on(&self, side: Side) -> bool {
         side == DEFAULT || self.lock().values().any(|home| home.side == side)

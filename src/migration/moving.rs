@@ -93,6 +93,8 @@ pub struct Act<'a> {
     pub migration: &'a str,
     pub topics: BTreeSet<TopicName>,
     pub to: Side,
+    /// Groups that move so that the producers whose transactions carry their positions can follow.
+    pub carried: BTreeSet<String>,
     /// Why transactions may carry positions of groups without being known here.
     pub unseen_transactions: Option<String>,
 }
@@ -229,10 +231,10 @@ impl Act<'_> {
 
     async fn one(&self, found: &Found) -> Result<Moved, Failed> {
         let group = found.group.as_str();
-        self.no_transactions(group)?;
+        self.has_producers_along(group)?;
         let (_, there) = self.at(self.to, group).await?;
         if there.has_members() {
-            return undone(format!("a group of this name has members on the {} (state {})", self.to, there.state));
+            return undone(self.is_used(&there));
         }
         let mut tries = 0;
         loop {
@@ -248,15 +250,56 @@ impl Act<'_> {
         }
     }
 
-    /// A group that commits in transactions would lose its producers: they are not moved yet.
-    fn no_transactions(&self, group: &str) -> Result<(), Failed> {
-        if self.shared.transactions.has_carried(group, clock::now_ms()) {
-            return undone("transactions carry its positions, and transactional producers are not moved yet");
+    /// A group whose positions transactions carry goes together with their producers, who must not stay behind.
+    fn has_producers_along(&self, group: &str) -> Result<(), Failed> {
+        if self.carried.contains(group) {
+            return Ok(());
+        }
+        let Some(carriers) = self.shared.transactions.carriers(group, clock::now_ms()) else {
+            return undone("there are too many transactional ids to know whose transactions carry its positions");
+        };
+        let stays = |id: &&String| self.shared.transactional_homes.of(id) != self.to;
+        if let Some(id) = carriers.iter().find(stays) {
+            return undone(format!(
+                "transactions of {id} carry its positions, and that id is at home on the {}: the topics that it writes to \
+                 belong into this migration",
+                self.from()
+            ));
         }
         match &self.unseen_transactions {
-            None => Ok(()),
-            Some(why) => undone(format!("whether transactions carry its positions is not known: {why}")),
+            Some(why) if carriers.is_empty() => {
+                undone(format!("whether transactions carry its positions is not known: {why}"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// What can be known of it before it is tried.
+    pub async fn can_move(&self, group: &str) -> Result<(), Failed> {
+        let (_, there) = self.at(self.to, group).await?;
+        if there.has_members() {
+            return undone(self.is_used(&there));
+        }
+        let (_, here) = match self.at_home(group).await {
+            Ok(found) => found,
+            Err(Attempt::Disturbed(_)) => return Ok(()),
+            Err(Attempt::Failed(failed)) => return Err(failed),
+        };
+        let topology = self.shared.topology.load_full();
+        let positions = self.committed(self.from(), group, false).await.or_else(no_group)?;
+        let mut read = here.members.values().flat_map(|m| &m.topics).map(String::as_str);
+        let all: BTreeSet<&str> = read.by_ref().chain(positions.keys().map(|tp| &*tp.topic)).collect();
+        let count = |side, topic: &str| topology.topic(side, topic).map(|t| t.partitions.len());
+        let lacks =
+            |topic: &&&str| count(self.from(), topic).is_some() && count(self.to, topic) < count(self.from(), topic);
+        match all.iter().find(lacks) {
+            Some(topic) => undone(self.not_there(format_args!("topic {topic}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn is_used(&self, there: &Described) -> String {
+        format!("a group of this name has members on the {} (state {})", self.to, there.state)
     }
 
     async fn attempt(&self, group: &str) -> Result<Moved, Attempt> {
@@ -345,7 +388,7 @@ impl Act<'_> {
             return Err(Attempt::Failed(Failed::Undone(why)));
         }
         // One that has begun while its members came.
-        self.no_transactions(group).map_err(Attempt::Failed)?;
+        self.has_producers_along(group).map_err(Attempt::Failed)?;
         // Who came by another way, or joined a moment before it began.
         let (_, now) = self.at_home(group).await?;
         let is_same = now.members.iter().all(|(id, m)| described.members.get(id).is_some_and(|d| d.epoch == m.epoch));

@@ -327,6 +327,7 @@ impl Control {
         // Much may have changed since `prepare`; what is found after the seal is found by clients.
         let pinned = known.topics.iter().map(|t| t.name.clone()).collect();
         self.preflight(migration, Some(&pinned)).await?;
+        self.carried_can_move(migration, known, &partitions, to).await?;
         let what = format!("{} partitions of {} topics", partitions.len(), known.topics.len());
         if dry_run {
             let open = self.open_transactions(&partitions, to, force).await?;
@@ -416,9 +417,8 @@ impl Control {
         for (group, outcome) in outcomes {
             match outcome {
                 Ok(moved) => {
+                    self.has_moved(&group, to, &moved);
                     let took = moved.took.as_millis();
-                    tracing::info!(group, %to, members = moved.members, positions = moved.positions, took_ms = took, "moved");
-                    self.shared.metrics.groups_moved.of(GroupOutcome::Moved).increment(1);
                     done.push(format!(
                         "group {group} is at home on the {to}: {} members, {} positions, {took} ms",
                         moved.members, moved.positions
@@ -485,6 +485,7 @@ impl Control {
             migration: &migration.name,
             topics: known.topics.iter().map(|t| t.name.clone()).collect(),
             to,
+            carried: std::collections::BTreeSet::new(),
             unseen_transactions: None,
         }
     }

@@ -104,7 +104,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         step: step.to_owned(),
         next: next.map(str::to_owned),
         guard: match late_seam(config, state, shared) {
-            Some(late) => Guard { ok: false, reason: Some(late::waits(&late.open)) },
+            Some(late) => Guard { ok: false, reason: Some(late::waits(&late.waits_for)) },
             None => guard(next, shared),
         },
         partitions: topics.iter().map(|(_, n)| n).sum(),
@@ -125,7 +125,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
 
 fn late_seam(config: &Migration, state: Option<&MigrationState>, shared: Option<&Arc<Shared>>) -> Option<LateSeam> {
     let since = rfc3339(state?.late_since_ms?);
-    Some(LateSeam { since, open: shared.map_or_else(Vec::new, |s| s.late_seams.of(&config.name)) })
+    Some(LateSeam { since, waits_for: shared.map(|s| s.late_seams.of(&config.name)).unwrap_or_default() })
 }
 
 /// Lines of one migration, and partitions of one group: beyond it the first ones say enough.

@@ -87,8 +87,13 @@ pub struct TopicFacts {
 }
 
 /// Limits of brokers that clients of both clusters meet.
-pub const LIMITS: [&str; 4] =
-    ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "group.max.size", "offset.metadata.max.bytes"];
+pub const LIMITS: [&str; 5] = [
+    "group.min.session.timeout.ms",
+    "group.max.session.timeout.ms",
+    "group.max.size",
+    "offset.metadata.max.bytes",
+    "transaction.max.timeout.ms",
+];
 
 /// What a broker counts by the client's address.
 pub const CONNECTIONS: [&str; 3] =

@@ -4,7 +4,7 @@ use super::{Facts, Finding};
 use crate::ids::Side;
 
 /// Key, whether less than on the source is what hurts, and what then happens.
-const HURTS: [(&str, bool, &str); 4] = [
+const HURTS: [(&str, bool, &str); 5] = [
     (
         "group.min.session.timeout.ms",
         false,
@@ -16,6 +16,11 @@ const HURTS: [(&str, bool, &str); 4] = [
         "members with a longer session.timeout.ms are refused for good (INVALID_SESSION_TIMEOUT)",
     ),
     ("group.max.size", true, "members of larger groups are refused"),
+    (
+        "transaction.max.timeout.ms",
+        true,
+        "transactional producers with a longer transaction.timeout.ms cannot be taken over: their transactions are refused",
+    ),
     ("offset.metadata.max.bytes", true, "commits with longer metadata are refused"),
 ];
 

@@ -1,7 +1,7 @@
 //! The side that coordinates a transactional id, and what its producer is called there (DESIGN.md section 7). Every id is at
 //! home on the source until its producer begins a transaction on the other side.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::ids::{Side, VirtualPid};
@@ -14,8 +14,8 @@ pub const DEFAULT: Side = Side::Source;
 #[derive(Default, Debug)]
 pub struct TransactionalHomes {
     moved: RwLock<HashMap<String, TransactionalIdHome>>,
-    /// Ids that are being moved or initialised: one at a time.
-    claimed: Mutex<HashSet<String>>,
+    /// Ids that somebody moves or initialises, alone, or whose transactions somebody adds to.
+    claimed: Mutex<HashMap<String, Claimed>>,
 }
 
 impl TransactionalHomes {
@@ -68,15 +68,37 @@ impl TransactionalHomes {
         }
     }
 
-    /// `None`: it is claimed by somebody else.
+    /// To move or initialise it. `None`: somebody else does something with it.
     pub fn claim(self: &Arc<Self>, id: &str) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(id.to_owned()).then(|| Claim { homes: self.clone(), id: id.to_owned() })
+        if claimed.contains_key(id) {
+            return None;
+        }
+        claimed.insert(id.to_owned(), Claimed::Alone);
+        Some(Claim { homes: self.clone(), id: id.to_owned() })
+    }
+
+    /// To add to its transaction, beside others who do. `None`: it is being moved or initialised.
+    pub fn share(self: &Arc<Self>, id: &str) -> Option<Claim> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        match claimed.entry(id.to_owned()).or_insert(Claimed::Shared(0)) {
+            Claimed::Alone => None,
+            Claimed::Shared(n) => {
+                *n += 1;
+                Some(Claim { homes: self.clone(), id: id.to_owned() })
+            }
+        }
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, HashMap<String, TransactionalIdHome>> {
         self.moved.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Claimed {
+    Alone,
+    Shared(usize),
 }
 
 /// Nobody else moves or initialises this id while it lives.
@@ -88,6 +110,10 @@ pub struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.homes.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        let mut claimed = self.homes.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        match claimed.get_mut(&self.id) {
+            Some(Claimed::Shared(n @ 2..)) => *n -= 1,
+            _ => drop(claimed.remove(&self.id)),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{TopicName, VirtualPid};
+use crate::store::State;
 
 /// Ids remembered.
 const MANY: usize = 10_000;
@@ -24,8 +25,8 @@ struct Seen {
     ids: HashMap<String, Id>,
     /// When an id without a name here has written to a topic last.
     nameless: HashMap<TopicName, i64>,
-    /// Groups whose positions some transaction has carried, and when it did last.
-    carried: HashMap<String, i64>,
+    /// Ids and groups whose positions their transactions have carried, and when they did last.
+    carried: HashMap<(String, String), i64>,
 }
 
 #[derive(Default, Debug)]
@@ -33,9 +34,8 @@ struct Id {
     pid: Option<VirtualPid>,
     /// Topics of migrations, and when it has written to each last.
     topics: HashMap<TopicName, i64>,
-    /// Groups whose positions its transaction carries, and when one has carried any last.
+    /// Groups whose positions its transaction carries.
     groups: BTreeSet<String>,
-    carried_ms: Option<i64>,
     /// Since its last transaction it was refused a partition, and given none.
     refused: bool,
     last_ms: i64,
@@ -88,34 +88,47 @@ impl Transactions {
         }
     }
 
-    /// Its transaction is going to carry positions of a group.
-    pub fn carries(&self, id: &str, group: &str, now_ms: i64) {
+    /// Its transaction is going to carry positions of a group. Whether that is new.
+    pub fn carries(&self, id: &str, group: &str, now_ms: i64) -> bool {
         let mut seen = self.lock();
         if seen.carried.len() >= MANY {
             seen.carried.retain(|_, at| now_ms.saturating_sub(*at) <= LAPSE_MS);
         }
-        if seen.carried.len() < MANY {
-            seen.carried.insert(group.to_owned(), now_ms);
-        }
-        let Some(known) = seen.id(id, now_ms) else { return };
-        known.carried_ms = Some(now_ms);
-        if known.groups.len() < MANY_GROUPS {
+        let has_room = seen.carried.len() < MANY;
+        let is_new = has_room && seen.carried.insert((id.to_owned(), group.to_owned()), now_ms).is_none();
+        if let Some(known) = seen.id(id, now_ms)
+            && known.groups.len() < MANY_GROUPS
+        {
             known.groups.insert(group.to_owned());
         }
+        is_new
     }
 
-    /// Whether its transactions have carried positions of groups lately.
-    pub fn carries_groups(&self, id: &str, now_ms: i64) -> bool {
-        let seen = self.lock();
-        let at = seen.ids.get(id).and_then(|known| known.carried_ms);
-        at.is_some_and(|at| now_ms.saturating_sub(at) <= LAPSE_MS)
+    /// What the journal says.
+    pub fn restore(&self, journal: &State, now_ms: i64) {
+        let mut seen = self.lock();
+        for (id, groups) in &journal.carriers {
+            seen.carried.extend(groups.iter().map(|group| ((id.clone(), group.clone()), now_ms)));
+        }
     }
 
-    /// Whether transactions have carried positions of this group lately.
-    pub fn has_carried(&self, group: &str, now_ms: i64) -> bool {
+    /// The groups whose positions transactions of this id have carried lately.
+    pub fn carried_by(&self, id: &str, now_ms: i64) -> BTreeSet<String> {
+        self.carried(now_ms, |of, _| of == id).into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// The ids whose transactions have carried positions of this group lately. `None`: nobody knows, there are too many.
+    pub fn carriers(&self, group: &str, now_ms: i64) -> Option<BTreeSet<String>> {
+        if self.lock().carried.len() >= MANY {
+            return None;
+        }
+        Some(self.carried(now_ms, |_, of| of == group).into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn carried(&self, now_ms: i64, of: impl Fn(&str, &str) -> bool) -> Vec<(String, String)> {
         let seen = self.lock();
-        // Beyond the limit nobody knows.
-        seen.carried.len() >= MANY || seen.carried.get(group).is_some_and(|at| now_ms.saturating_sub(*at) <= LAPSE_MS)
+        let lately = seen.carried.iter().filter(|(_, at)| now_ms.saturating_sub(**at) <= LAPSE_MS);
+        lately.filter(|((id, group), _)| of(id, group)).map(|(pair, _)| pair.clone()).collect()
     }
 
     /// Whether all that its transaction wanted was refused: then none has begun.

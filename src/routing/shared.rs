@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::in_flight::{InFlight, ReadAhead};
 use super::partitions::Partitions;
 use crate::config::Config;
-use crate::control::protocol::{OpenTransaction, Truncated};
+use crate::control::protocol::{LateWaits, Truncated};
 use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
 use crate::groups::{Called, Commits, Heard, Homes, Moves};
@@ -156,6 +156,11 @@ impl Shared {
         self.prepared.load().get(topic).cloned()
     }
 
+    /// Whether any migration is under way.
+    pub fn any_prepared(&self) -> bool {
+        !self.prepared.load().is_empty()
+    }
+
     /// What the journal says of prepared topics.
     pub fn set_prepared(&self, journal: &State) {
         let topics =
@@ -240,15 +245,15 @@ impl Stragglers {
 
 /// What late seams wait for, per migration, as of the last look.
 #[derive(Default)]
-pub struct LateSeams(Mutex<HashMap<String, Vec<OpenTransaction>>>);
+pub struct LateSeams(Mutex<HashMap<String, LateWaits>>);
 
 impl LateSeams {
-    pub fn of(&self, migration: &str) -> Vec<OpenTransaction> {
+    pub fn of(&self, migration: &str) -> LateWaits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).cloned().unwrap_or_default()
     }
 
-    pub fn set(&self, migration: &str, open: Vec<OpenTransaction>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), open);
+    pub fn set(&self, migration: &str, waits: LateWaits) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(migration.to_owned(), waits);
     }
 }
 

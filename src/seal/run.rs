@@ -40,6 +40,8 @@ const LOOK_AHEAD: Duration = Duration::from_secs(5);
 
 /// The code of a refusal because the seam cannot be placed yet.
 pub const STILL_OPEN: &str = "late_seam_open";
+/// The code of a refusal because of a transaction that no coordinator will end.
+pub const HANGS: &str = "hanging_transaction";
 
 /// Everything that a seal works with.
 pub struct Act<'a> {
@@ -112,6 +114,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
         hold_consumers,
         what,
         is_late: Cell::new(false),
+        coordinators_say: Cell::new(false),
         waits_for: RefCell::default(),
         unmarked: Cell::new(false),
     };
@@ -209,6 +212,8 @@ struct Work<'a> {
     what: What,
     /// Transactions end on the old side after the switch.
     is_late: Cell<bool>,
+    /// The old side's brokers say which transactions are open.
+    coordinators_say: Cell<bool>,
     /// For the refusal, if the hold gets too long.
     waits_for: RefCell<String>,
     /// A marker may have been written for a seal that is undone.
@@ -234,6 +239,10 @@ impl Work<'_> {
         let until = Instant::now() + within.max(patience * 2);
         loop {
             match self.read_once(patience).await {
+                // Its second hold is in no hurry.
+                Err(NotYet::Again(why)) if self.what == What::LateSeam => {
+                    return Err(refuse(STILL_OPEN, why, "it is waited for"));
+                }
                 Ok(_) | Err(NotYet::Again(_)) => return Ok(()),
                 Err(NotYet::Refused(refusal)) => return Err(refusal),
                 Err(NotYet::Passing(error)) if Instant::now() + LONG_PAUSE > until => return Err(unreachable(&error)),
@@ -252,6 +261,9 @@ impl Work<'_> {
         crate::crash_point!("seal.held");
         if self.what != What::LateSeam && !transactions::writers(self.shared, self.partitions).is_empty() {
             // One of them may have begun since it was looked. A worker that has seen the hold lets none begin.
+            if !self.coordinators_say.get() {
+                return Err(transactions::cannot_say(self.to.other(), "transactional producers write to it").into());
+            }
             self.is_late.set(true);
         }
         hold.within(self.settle()).await??;
@@ -272,6 +284,7 @@ impl Work<'_> {
             found.map_err(|e| unreachable(&e))
         };
         let mut open = look().await?;
+        self.coordinators_say.set(open.is_some());
         if self.what == What::LateSeam {
             return match open.as_deref() {
                 Some([]) => Ok(()),
@@ -390,14 +403,21 @@ impl Work<'_> {
                     };
                     done.push((detail, map));
                 }
-                Judged::Open { .. } if self.what == What::LateSeam => {
-                    return Err(NotYet::Refused(refuse(STILL_OPEN, "a transaction is still open", "it is waited for")));
+                // Coordinators were asked first, and knew of none.
+                Judged::Open { producer_id } if self.what == What::LateSeam => {
+                    let message =
+                        format!("producer {producer_id} in {}, which no coordinator knows", reading.partition);
+                    return Err(NotYet::Refused(refuse(HANGS, message, "abort it with kafka-transactions.sh")));
                 }
                 // No coordinator was asked about it.
-                Judged::Open { producer_id } => {
+                Judged::Open { producer_id } if self.coordinators_say.get() => {
                     self.is_late.set(true);
                     let why = format!("a transaction of producer {producer_id} is open");
                     return Err(NotYet::Again(format!("{}: {why}", reading.partition)));
+                }
+                Judged::Open { producer_id } => {
+                    let message = format!("a transaction of producer {producer_id} is open in {}", reading.partition);
+                    return Err(NotYet::Refused(transactions::cannot_say(self.to.other(), &message)));
                 }
                 Judged::Again(why) => return Err(NotYet::Again(format!("{}: {why}", reading.partition))),
                 Judged::Refused(guard) => {

@@ -28,6 +28,15 @@ pub fn writers(shared: &Shared, partitions: &[TopicPartition]) -> BTreeMap<Strin
     shared.transactions.writers(|topic| topics.contains(topic), clock::now_ms())
 }
 
+/// The groups that are to move before the seam can have its place: their positions are carried by transactions that write to it,
+/// and an id changes sides together with them.
+pub fn carried(shared: &Shared, partitions: &[TopicPartition], to: Side) -> BTreeSet<String> {
+    let now_ms = clock::now_ms();
+    let writers = writers(shared, partitions);
+    let groups = writers.keys().flat_map(|id| shared.transactions.carried_by(id, now_ms));
+    groups.filter(|group| shared.homes.of(group) != to).collect()
+}
+
 /// The transactions that are open on a side and have partitions of these topics, or may yet. `None`: its brokers cannot say
 /// (older than 3.0).
 pub async fn open(
@@ -63,7 +72,7 @@ pub fn too_long(open: &[Transaction], limit: Duration, now_ms: i64) -> Vec<&Tran
     open.iter().filter(stays).collect()
 }
 
-/// `Err`: a transaction would keep the seam open for too long, or ids write that cannot be moved.
+/// `Err`: a transaction would keep the seam open for too long, or nobody can say which are open.
 pub fn can_end(
     shared: &Shared,
     partitions: &[TopicPartition],
@@ -76,24 +85,9 @@ pub fn can_end(
         if writers.is_empty() {
             return Ok(());
         }
-        let message = format!(
-            "transactional producers write to it, and the {old}'s brokers cannot say which of their \
-                               transactions are open: {}",
-            named(writers.keys().map(String::as_str))
-        );
-        let hint = "brokers older than 3.0 keep their transactional producers: stop them and try again 15 minutes after they \
-                    have written last, or leave these topics out of the migration";
-        return Err(refuse("transactional_producers", message, hint));
+        let ids = named(writers.keys().map(String::as_str));
+        return Err(cannot_say(old, &format!("transactional producers write to it: {ids}")));
     };
-    let carriers: Vec<&str> =
-        writers.keys().map(String::as_str).filter(|id| shared.transactions.carries_groups(id, now_ms)).collect();
-    if !carriers.is_empty() {
-        let message =
-            format!("transactions that write to it carry positions of groups: {}", named(carriers.into_iter()));
-        let hint = "moving a pipeline that commits its positions in its transactions is not built yet: stop it and try again 15 \
-                    minutes after it has written last, or leave these topics out of the migration";
-        return Err(refuse("transactional_groups", message, hint));
-    }
     let limit = shared.config.seal.late_seam_max;
     let long = too_long(open, limit, now_ms);
     if long.is_empty() {
@@ -110,6 +104,14 @@ pub fn can_end(
     );
     let hint = "wait for their end or end them, raise `seal.late_seam_max`, or let --force abort them";
     Err(refuse("open_transaction", message, hint))
+}
+
+/// Transactions, on brokers that do not say which are open.
+pub fn cannot_say(old: Side, what: &str) -> Refusal {
+    let message = format!("{what}; and the {old}'s brokers cannot say which transactions are open");
+    let hint = "brokers older than 3.0 keep their transactional producers: stop them and try again 15 minutes after they \
+                have written last, or leave these topics out of the migration";
+    refuse("transactional_producers", message, hint)
 }
 
 /// Aborts what would keep the seam open for too long; their producers are fenced.

@@ -19,8 +19,14 @@ pub struct Decision {
     pub done: Option<oneshot::Sender<()>>,
 }
 
-/// For ever. `fatal`: nobody knows whether the last events are durable.
-pub async fn run(store: Arc<Store>, mut decided: mpsc::UnboundedReceiver<Decision>, fatal: CancellationToken) {
+/// For ever. `act`: what follows from an event that is durable, whether who decided it still waits or not. `fatal`: nobody knows
+/// whether the last events are.
+pub async fn run(
+    store: Arc<Store>,
+    mut decided: mpsc::UnboundedReceiver<Decision>,
+    act: impl Fn(&Event),
+    fatal: CancellationToken,
+) {
     loop {
         let mut decisions = Vec::new();
         if decided.recv_many(&mut decisions, AT_ONCE).await == 0 {
@@ -28,11 +34,15 @@ pub async fn run(store: Arc<Store>, mut decided: mpsc::UnboundedReceiver<Decisio
         }
         let (events, done): (Vec<Event>, Vec<_>) = decisions.into_iter().map(|d| (d.event, d.done)).unzip();
         let journal = store.clone();
-        match tokio::task::spawn_blocking(move || journal.append(&events)).await {
-            Ok(Ok(_)) => done.into_iter().flatten().for_each(|done| {
-                // Whoever waited may be gone.
-                done.send(()).unwrap_or_default();
-            }),
+        let append = move || journal.append(&events).map(|_| events);
+        match tokio::task::spawn_blocking(append).await {
+            Ok(Ok(events)) => {
+                events.iter().for_each(&act);
+                done.into_iter().flatten().for_each(|done| {
+                    // Whoever waited may be gone.
+                    done.send(()).unwrap_or_default();
+                });
+            }
             Ok(Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned))) => {
                 tracing::error!(%error, "a decision may or may not be durable: the process ends, its next start decides");
                 fatal.cancel();

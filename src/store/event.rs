@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::fold::TransactionalIdHome;
 use crate::ids::{NOffset, Side, TopicName, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
 use crate::producers::{gate, stamp};
@@ -68,6 +69,8 @@ pub enum Event {
     Skipped(Skipped),
     /// A transactional id is coordinated by that side from here on (DESIGN.md section 7).
     TransactionalIdMoved(MovedId),
+    /// Transactions of this id carry positions of this group: the two change sides together.
+    TransactionCarries { id: String, group: String },
     /// Its producers of before are fenced on the side that it left.
     TransactionalIdFenced { id: String },
 }
@@ -83,6 +86,13 @@ pub struct MovedId {
     /// What the new coordinator calls that producer.
     pub native: (i64, i16),
     pub at_ms: i64,
+}
+
+impl MovedId {
+    pub fn home(&self) -> TransactionalIdHome {
+        let Self { to: side, client, native, at_ms, .. } = *self;
+        TransactionalIdHome { side, client, native, fenced: false, at_ms }
+    }
 }
 
 pub(super) fn is_none(positions: &Arc<Vec<GroupPosition>>) -> bool {

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::event::{
-    ApiVersions, Check, Event, GroupPosition, Identity, MovedId, PreparedTopic, SealDetail, SealedProducer, Skipped,
-    WaiverKind,
+    ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
 };
 use crate::ids::{NOffset, Native, Side, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
@@ -36,6 +35,9 @@ pub struct State {
     /// Transactional ids that have changed sides.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub transactional_ids: BTreeMap<String, TransactionalIdHome>,
+    /// By transactional id the groups whose positions its transactions have carried.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carriers: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The side that coordinates a transactional id which has moved.
@@ -280,9 +282,11 @@ impl State {
             }
             Event::Skipped(skipped) => self.skip(skipped),
             Event::TransactionalIdMoved(moved) => {
-                let MovedId { id, to, client, native, at_ms } = moved.clone();
-                let home = TransactionalIdHome { side: to, client, native, fenced: false, at_ms };
-                self.transactional_ids.insert(id, home);
+                self.transactional_ids.insert(moved.id.clone(), moved.home());
+                Ok(())
+            }
+            Event::TransactionCarries { id, group } => {
+                self.carriers.entry(id.clone()).or_default().insert(group.clone());
                 Ok(())
             }
             Event::TransactionalIdFenced { id } => {
@@ -489,8 +493,9 @@ impl State {
             // The second hold of one switch.
             m.hold_ms = m.hold_ms.max(Some(hold_ms));
         } else {
-            (m.sealed_at_ms, m.hold_ms) = (Some(at_ms), Some(hold_ms));
+            m.hold_ms = Some(hold_ms);
         }
+        m.sealed_at_ms = Some(at_ms);
         m.late_since_ms = is_late.then_some(at_ms);
         self.partitions.extend(sealed);
         self.pending = None;

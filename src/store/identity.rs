@@ -50,7 +50,7 @@ impl Marker {
         let mut maps: BTreeMap<_, _> = state.partitions.iter().map(|(k, h)| (k, h.map.clone())).collect();
         for (key, detail) in state.pending.iter().flat_map(|p| &p.details) {
             if let Some(map) = maps.get_mut(key) {
-                *map = map.sealed(detail.end, detail.end_epoch, detail.next).ok()?;
+                *map = detail.map(map).ok()?;
             }
         }
         let partitions = maps.into_iter().map(|(k, map)| (k.topic.clone(), k.partition, map)).collect();

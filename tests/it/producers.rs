@@ -322,7 +322,11 @@ fn a_transactional_ids_producer_is_known_by_the_side_that_it_is_at_home_on() {
     assert_eq!(homes.to_fence("tx"), None);
     let claim = homes.claim("tx").expect("nobody has it");
     assert!(homes.claim("tx").is_none() && homes.claim("another").is_some());
+    assert!(homes.share("tx").is_none());
     drop(claim);
+    let shared = [homes.share("tx"), homes.share("tx")];
+    assert!(shared.iter().all(Option::is_some) && homes.claim("tx").is_none());
+    drop(shared);
     assert!(homes.claim("tx").is_some());
 }
 

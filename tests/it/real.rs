@@ -12,6 +12,7 @@ mod herd;
 mod leaving;
 mod lost_answer;
 mod outage;
+mod pipelines;
 mod places;
 mod readers;
 mod tools;

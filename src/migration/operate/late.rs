@@ -1,6 +1,7 @@
 //! The second hold of a switch whose seam is late: when the last transaction of before it has ended.
 #![allow(clippy::disallowed_methods, reason = "io: asks the coordinators, again after a while")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Map;
@@ -9,18 +10,26 @@ use tokio::time::Instant;
 use super::Control;
 use crate::clock;
 use crate::config::Migration;
-use crate::control::protocol::Refusal;
+use crate::control::protocol::{LateWaits, OpenTransaction, Refusal};
 use crate::ids::{Side, TopicPartition};
-use crate::migration::late;
-use crate::seal::run::{Act, Failed, STILL_OPEN};
+use crate::migration::moving::Found;
+use crate::migration::{late, moving};
+use crate::monitor::metrics::GroupOutcome;
+use crate::seal::run::{Act, Failed, HANGS, STILL_OPEN};
 use crate::seal::sides::Seen;
 use crate::seal::{Sealed, What, settle, transactions};
+use crate::store::MigrationState;
 use crate::upstream::admin::AdminError;
+use crate::upstream::ask::groups::Listed;
 
 /// Between two looks at what is open.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The longest that a command waits for a seam.
+const AWAITED: Duration = Duration::from_secs(10);
 /// After a try that failed for another reason than an open transaction.
 const PAUSE: Duration = Duration::from_secs(1);
+/// After a group did not move.
+const GROUP_PAUSE: Duration = Duration::from_secs(10);
 
 impl Control {
     /// The migrations with a late seam that is open.
@@ -37,15 +46,13 @@ impl Control {
     /// One look at each of them, and the seam of those whose transactions have ended.
     pub(super) async fn close_late_seams(&mut self) {
         for migration in self.late() {
-            if self.late_not_before.is_none_or(|at| Instant::now() >= at) {
-                self.close_late_seam(&migration).await;
-            }
+            self.close_late_seam(&migration).await;
         }
     }
 
-    /// Waits for the seam of a switch that was just made, for as long as transactions may take.
+    /// Waits for the seam of a switch that was just made, but not so long that other commands would wait.
     pub(super) async fn await_late_seam(&mut self, migration: &Migration) -> Option<u64> {
-        let until = Instant::now() + self.shared.config.seal.late_seam_max;
+        let until = Instant::now() + self.shared.config.seal.late_seam_max.min(AWAITED);
         loop {
             if let Some(sealed) = self.close_late_seam(migration).await {
                 return Some(sealed.hold_ms);
@@ -112,8 +119,16 @@ impl Control {
     }
 
     async fn close_late_seam(&mut self, migration: &Migration) -> Option<Sealed> {
+        if self.late_not_before.is_some_and(|at| Instant::now() < at) {
+            return None;
+        }
         let (partitions, to) = self.late_partitions(migration)?;
         let old = to.other();
+        let groups = transactions::carried(&self.shared, &partitions, to);
+        if !groups.is_empty() {
+            self.move_carried(migration, groups, to).await;
+            return None;
+        }
         let view = self.shared.topology.load().side(old).filter(|view| view.reachable).cloned()?;
         let open = transactions::open(&self.shared, &self.admins[old.index()], &view, &partitions).await;
         let Ok(Some(open)) = open.inspect_err(|error| {
@@ -122,11 +137,8 @@ impl Control {
             self.shared.refresh(old);
             return None;
         };
-        let shown = transactions::shown(&open);
         let known = self.store.state();
-        let since = known.migrations.get(&migration.name).and_then(|m| m.late_since_ms);
-        self.alarm_of_late(migration, &shown, since);
-        self.shared.late_seams.set(&migration.name, shown);
+        self.waits_for(migration, LateWaits { open: transactions::shown(&open), groups: vec![] });
         if !open.is_empty() {
             return None;
         }
@@ -160,6 +172,12 @@ impl Control {
                 Some(sealed)
             }
             Err(Failed::Refused(refusal)) if refusal.code == STILL_OPEN => None,
+            Err(Failed::Refused(refusal)) if refusal.code == HANGS => {
+                self.late_not_before = Some(Instant::now() + PAUSE);
+                let open = vec![OpenTransaction { id: refusal.message, since: String::new() }];
+                self.waits_for(migration, LateWaits { open, groups: vec![] });
+                None
+            }
             Err(Failed::Refused(refusal)) => {
                 tracing::warn!(migration = %migration.name, reason = %refusal.message,
                     "the late seam could not be closed: it is tried again");
@@ -174,18 +192,75 @@ impl Control {
         }
     }
 
-    /// Once, when it has been open for longer than was to be expected.
-    fn alarm_of_late(
+    /// Groups whose positions are carried by transactions: each moves home, as in `switch groups`, and the ids follow with their
+    /// next transactions.
+    async fn move_carried(&mut self, migration: &Migration, groups: BTreeSet<String>, to: Side) {
+        let state = self.store.state();
+        let Some(known) = state.migrations.get(&migration.name) else { return };
+        let waiting = groups.iter().cloned().collect();
+        self.waits_for(migration, LateWaits { open: vec![], groups: waiting });
+        let found = groups.iter().map(|group| Found { group: group.clone(), listed: Listed::default() }).collect();
+        let act = moving::Act { carried: groups.clone(), ..self.act(migration, known, to) };
+        let mut failed = Vec::new();
+        for (group, outcome) in act.run(found).await {
+            match outcome {
+                Ok(moved) => self.has_moved(&group, to, &moved),
+                Err(moving::Failed::Undone(why)) => {
+                    tracing::warn!(group, %to, why, "the group did not move, and the seam waits for it: it is tried again");
+                    self.shared.metrics.groups_moved.of(GroupOutcome::Undone).increment(1);
+                    failed.push(format!("{group}: {why}"));
+                }
+                Err(moving::Failed::Fatal(error)) => {
+                    tracing::error!(%error, "a move may or may not be durable: the process ends, its next start decides");
+                    self.fatal.cancel();
+                    return;
+                }
+            }
+        }
+        if !failed.is_empty() {
+            // Each try is a rebalance of its members.
+            self.late_not_before = Some(Instant::now() + GROUP_PAUSE);
+            self.waits_for(migration, LateWaits { open: vec![], groups: failed });
+        }
+    }
+
+    pub(super) fn has_moved(&self, group: &str, to: Side, moved: &moving::Moved) {
+        let took = moved.took.as_millis();
+        tracing::info!(group, %to, members = moved.members, positions = moved.positions, took_ms = took, "moved");
+        self.shared.metrics.groups_moved.of(GroupOutcome::Moved).increment(1);
+    }
+
+    /// Before a switch: the groups that would have to move with it can.
+    pub(super) async fn carried_can_move(
         &self,
         migration: &Migration,
-        open: &[crate::control::protocol::OpenTransaction],
-        since: Option<i64>,
-    ) {
-        let limit = i64::try_from(self.shared.config.seal.late_seam_max.as_millis()).unwrap_or(i64::MAX);
-        let Some(since) = since.filter(|since| !open.is_empty() && clock::now_ms() - since > limit) else { return };
-        if self.shared.alarms.is_first(format!("late seam of {} since {since}", migration.name)) {
-            tracing::error!(migration = %migration.name, waits = late::waits(open), what_to_do = "end these transactions, or run \
-                `switch producers --force`, which aborts them", "readers wait at the end of the old side for longer than expected");
+        known: &MigrationState,
+        partitions: &[TopicPartition],
+        to: Side,
+    ) -> Result<(), Refusal> {
+        let act = self.act(migration, known, to);
+        for group in transactions::carried(&self.shared, partitions, to) {
+            if let Err(moving::Failed::Undone(why)) = act.can_move(&group).await {
+                let message = format!("transactions carry positions of group {group}, which cannot move along: {why}");
+                let hint = "mend it, then try again; nothing was changed";
+                return Err(Refusal::new("transactional_groups", message, hint));
+            }
         }
+        Ok(())
+    }
+
+    /// Says what it waits for; once as an alarm, when it has been open for longer than was to be expected.
+    fn waits_for(&self, migration: &Migration, waits: LateWaits) {
+        let state = self.store.state();
+        let since = state.migrations.get(&migration.name).and_then(|m| m.late_since_ms);
+        let limit = i64::try_from(self.shared.config.seal.late_seam_max.as_millis()).unwrap_or(i64::MAX);
+        let is_long = since.filter(|since| clock::now_ms() - since > limit);
+        if let Some(since) = is_long
+            && self.shared.alarms.is_first(format!("late seam of {} since {since}", migration.name))
+        {
+            tracing::error!(migration = %migration.name, waits = late::waits(&waits), what_to_do = "end these transactions, or run \
+                `switch producers --force`, which aborts those that a coordinator knows; others: kafka-transactions.sh abort", "readers wait at the end of the old side for longer than expected");
+        }
+        self.shared.late_seams.set(&migration.name, waits);
     }
 }

@@ -239,9 +239,11 @@ impl Running<'_> {
         self.asks_after(Input::Start)
     }
 
+    /// What is decided before is durable at once.
     pub fn asks_after(&mut self, input: Input) -> Vec<Ask> {
         match self.step(input) {
             Step::Ask(asks) => asks,
+            Step::Decide(_) => self.asks_after(Input::Woken),
             other => panic!("asks were expected, not {}", name(&other)),
         }
     }

@@ -44,6 +44,8 @@ struct Driver {
 
 enum Role {
     Producer,
+    /// Its group is nobody's to wait for.
+    Transformer,
     Member(String),
     /// Its groups, and their members.
     Herd(BTreeMap<String, Vec<String>>),
@@ -85,6 +87,20 @@ impl Crowd {
     pub fn redelivered_member(&mut self, lib: &str, name: &str, group: &str, flags: &[&str]) {
         self.member(lib, name, group, flags);
         self.expect.readers.insert(name.to_owned(), Reading::Group { name: group.to_owned(), redelivery: true });
+    }
+
+    /// Java's consume-transform-produce, exactly once, to another topic.
+    pub fn transformer(&mut self, name: &str, group: &str, out: &str, id: &str, flags: &[&str]) {
+        let flags = [&["--group", group, "--out", out, "--transactional-id", id], flags].concat();
+        self.spawn("java", "transform", name, &flags, Role::Transformer);
+    }
+
+    /// Ends at once, as in a power cut; another may have its name.
+    pub fn kill(&mut self, name: &str) {
+        let mut driver = self.drivers.remove(name).expect("a client of ours");
+        driver.child.kill().expect("it runs");
+        driver.child.wait().expect("a child of ours");
+        driver.readers.drain(..).for_each(|reader| reader.join().expect("every line is an event"));
     }
 
     /// So many groups of franz-go, `GROUP-0` and so on, in one process; its members are `NAME-GROUP-MEMBER`, by numbers.
@@ -138,7 +154,7 @@ impl Crowd {
             match &driver.role {
                 Role::Member(group) => groups.entry(group.clone()).or_default().push(name.clone()),
                 Role::Herd(all) => groups.extend(all.clone()),
-                Role::Producer | Role::Assigned { .. } => {}
+                Role::Producer | Role::Transformer | Role::Assigned { .. } => {}
             }
         }
         groups

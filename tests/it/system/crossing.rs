@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use kafka_cutover::control::client::ClientError;
 use kafka_cutover::control::protocol::{Outcome, SwitchBody, What};
+use kafka_cutover::embedded::Point;
 use kafka_cutover::ids::{LATEST, Side};
 #[cfg(feature = "crash-points")]
 use kafka_protocol::messages::AddPartitionsToTxnRequest;
-use kafka_protocol::messages::{DescribeTransactionsRequest, ListTransactionsRequest};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{ApiKey, DescribeTransactionsRequest, ListTransactionsRequest, OffsetFetchRequest};
 
 use super::moving::switch_groups;
 use super::transactions::{Producer, aborted, committed, contents};
@@ -26,8 +28,10 @@ async fn switch_with(world: &World, force: bool, dry_run: bool) -> Result<Outcom
 
 /// The switch of producers is done, and its seam is late.
 async fn until_late(world: &World) {
-    eventually("the late seam is open", async || status(world).await.late_seam.is_some_and(|l| !l.open.is_empty()))
-        .await;
+    eventually("the late seam is open", async || {
+        status(world).await.late_seam.is_some_and(|l| !l.waits_for.open.is_empty())
+    })
+    .await;
 }
 
 async fn until_placed(world: &World) {
@@ -177,12 +181,16 @@ async fn a_transaction_that_does_not_end_stops_the_switch_by_name_unless_it_may_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_seam_that_stays_open_can_be_forced() {
-    let world = World::with(1, |c| c.seal.late_seam_max = Duration::from_millis(100));
+    let world = World::with(1, |c| c.seal.late_seam_max = Duration::from_millis(1));
     world.prepare().await;
     let mut tx = Producer::begin(&world.address(), "stays").await;
+    // It begins when the seal has just looked.
+    let hold = world.source.faults().hold(ApiKey::ListTransactions, None, Point::Answer);
+    let switch = world.begin_switch();
+    soon("the seal looks", hold.wait_until_held(1)).await;
     assert_eq!(tx.add(&[("moved", 0)]).await, [0]);
-    // Too young to be refused; its switch is done before its seam is.
-    let outcome = world.switch().await.expect("switched");
+    hold.release();
+    let outcome = soon("the switch ends", switch).await.unwrap().expect("switched");
     assert!(outcome.done.iter().any(|line| line.contains("stays (since ")), "{outcome:?}");
     let outcome = switch_with(&world, true, false).await.expect("it is aborted");
     assert!(outcome.done.iter().any(|line| line.contains("their seam took a hold of")), "{outcome:?}");
@@ -190,16 +198,78 @@ async fn a_late_seam_that_stays_open_can_be_forced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipeline_that_commits_positions_in_its_transactions_is_not_switched_yet() {
-    let world = World::new(1);
+async fn a_pipeline_goes_over_with_the_group_whose_positions_it_commits() {
+    let mut world = World::new(2);
+    let mut plain = world.client().await;
+    for offset in 0..6 {
+        append(&mut plain, 1, 1_000, offset).await;
+    }
+    let mut tx = Producer::begin(&world.address(), "pipeline").await;
+    let transform = async |world: &World, tx: &mut Producer, position: i64, commit: bool| {
+        assert_eq!(tx.add(&[("moved", 0)]).await, [0]);
+        assert_eq!(tx.produce("moved", 0, 1).await.0, 0);
+        assert_eq!(tx.commit_positions("g", "moved", 1, position).await, [0, 0]);
+        assert_eq!(tx.end(commit).await, 0);
+        place(world, "g", 1).await
+    };
+    assert_eq!(transform(&world, &mut tx, 2, true).await, (0, 2));
+    world.cut_over().await;
+    assert!(world.target.committed("g", "moved", 1).is_some(), "its group is at home there");
+    // It reads what lies on the source, and commits that on the target.
+    assert_eq!(transform(&world, &mut tx, 4, true).await, (0, 4));
+    assert_eq!(transform(&world, &mut tx, 5, false).await, (0, 4));
+    assert_eq!(transform(&world, &mut tx, 5, true).await, (0, 5));
+    world.restart().unwrap();
+    tx.raw = world.client().await;
+    assert_eq!(transform(&world, &mut tx, 6, true).await, (0, 6));
+    assert_eq!(world.came(Side::Target, 0).len(), 4);
+    assert_eq!(contents(&committed(&world, 0).await).0, [0]);
+    assert_eq!(contents(&committed(&world, 2).await).0, [2, 4, 6, 8]);
+    // A transaction may begin with the positions, and hold nothing else.
+    let mut another = Producer::begin(&world.address(), "another").await;
+    assert_eq!(another.commit_positions("g", "moved", 1, 6).await, [0, 0]);
+    assert_eq!(another.end(true).await, 0);
+    assert_eq!(world.metric("kafka_cutover_transactional_ids_moved_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_stays_with_its_group_until_that_has_moved() {
+    let mut world = World::new(1);
     world.prepare().await;
     let mut tx = Producer::begin(&world.address(), "pipeline").await;
     assert_eq!(tx.add(&[("moved", 0)]).await, [0]);
-    assert_eq!(tx.commit_position("g", "moved", 0).await, [0, 0]);
+    assert_eq!(tx.commit_positions("g", "moved", 0, 0).await, [0, 0]);
     assert_eq!(tx.end(true).await, 0);
-    let refusal = refused(world.switch().await);
-    assert_eq!(refusal.code, "transactional_groups");
-    assert!(refusal.message.contains("pipeline") && refusal.hint.contains("leave these topics out"), "{refusal:?}");
+    // Its positions are on their way to the target for as long as this holds them.
+    let hold = world.target.faults().hold(ApiKey::OffsetCommit, None, Point::Process);
+    drop(world.begin_switch());
+    let mut raw = world.client().await;
+    soon("the positions are on their way", hold.wait_until_held(1)).await;
+    assert_eq!(soon("a plain batch", raw.produce("moved", 0, encode(ONE))).await, (0, -1));
+    tx.write("moved", 1, true).await;
+    assert_eq!(world.came(Side::Target, 0).len(), 1, "the pipeline still writes on the source");
+    eventually("it is said", async || {
+        status(&world).await.late_seam.is_some_and(|late| late.waits_for.groups.iter().any(|g| g.starts_with("g")))
+    })
+    .await;
+    // A crash does not make the proxy forget whose positions they were.
+    world.restart().unwrap();
+    tx.raw = world.client().await;
+    tx.write("moved", 1, true).await;
+    assert_eq!(world.came(Side::Target, 0).len(), 1);
+    hold.release();
+    until_placed(&world).await;
+    tx.write("moved", 1, true).await;
+    assert_eq!(world.came(Side::Target, 0).len(), 2);
+}
+
+/// A position of a group, in a way that waits for open transactions: error and offset.
+async fn place(world: &World, group: &str, partition: usize) -> (i16, i64) {
+    let group = OffsetFetchRequestGroup::default().with_group_id(text(group).into()).with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
+    let answer = world.client().await.ask(&request, 8).await;
+    let part = answer.groups[0].topics[0].partitions.iter().find(|p| p.partition_index as usize == partition);
+    part.map(|p| (p.error_code, p.committed_offset)).unwrap()
 }
 
 #[cfg(feature = "crash-points")]

@@ -124,7 +124,11 @@ impl Producer {
         assert_eq!(self.end(commit).await, 0);
     }
 
-    pub async fn commit_position(&mut self, group: &str, topic: &str, offset: i64) -> [i16; 2] {
+    async fn commit_position(&mut self, group: &str, topic: &str, offset: i64) -> [i16; 2] {
+        self.commit_positions(group, topic, 0, offset).await
+    }
+
+    pub async fn commit_positions(&mut self, group: &str, topic: &str, partition: i32, offset: i64) -> [i16; 2] {
         let request = AddOffsetsToTxnRequest::default()
             .with_transactional_id(text(self.id).into())
             .with_producer_id(self.pid.into())
@@ -132,7 +136,7 @@ impl Producer {
             .with_group_id(text(group).into());
         let added = self.raw.ask(&request, 4).await.error_code;
         let partition = TxnOffsetCommitRequestPartition::default()
-            .with_partition_index(0)
+            .with_partition_index(partition)
             .with_committed_offset(offset)
             .with_committed_metadata(Some(text("mine")));
         let topic =

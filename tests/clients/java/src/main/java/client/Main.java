@@ -4,7 +4,7 @@ import java.util.Arrays;
 import java.util.List;
 import org.apache.kafka.common.KafkaException;
 
-/** The driver of Apache Kafka's Java client: `produce`, `consume`, `admin`, and a question about `offsets`. */
+/** The driver of Apache Kafka's Java client: `produce`, `consume`, `transform`, `admin`, and a question about `offsets`. */
 public final class Main {
     private Main() { }
 
@@ -25,12 +25,13 @@ public final class Main {
 
     private static int run(List<String> args) throws InterruptedException {
         if (args.isEmpty()) {
-            throw new IllegalArgumentException("produce, consume, admin or offsets");
+            throw new IllegalArgumentException("produce, consume, transform, admin or offsets");
         }
         String command = args.get(0);
         String flags = switch (command) {
             case "produce" -> Produce.FLAGS;
             case "consume" -> Consume.FLAGS;
+            case "transform" -> Transform.FLAGS;
             case "admin" -> Administer.FLAGS;
             case "offsets" -> Ask.FLAGS;
             default -> throw new IllegalArgumentException("unknown command " + command);
@@ -40,6 +41,7 @@ public final class Main {
         return switch (command) {
             case "produce" -> Produce.run(options, Stop.listen());
             case "consume" -> Consume.run(options, Stop.listen());
+            case "transform" -> Transform.run(options, Stop.listen());
             case "admin" -> Administer.run(options);
             default -> Ask.run(options);
         };
