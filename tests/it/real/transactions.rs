@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kafka_cutover::audit::What;
-use kafka_cutover::control::protocol::Outcome;
+#[cfg(feature = "crash-points")]
+use kafka_cutover::crash::CROSSING;
 use kafka_cutover::ids::Side;
 
 use crate::support::crowd::Crowd;
-use crate::support::proxy::{MIGRATION, Proxy};
+#[cfg(feature = "crash-points")]
+use crate::support::proxy::MIGRATION;
+use crate::support::proxy::Proxy;
 use crate::support::rig::Rig;
 use crate::support::whole_log::WholeLog;
 use crate::support::{eventually, unique};
@@ -76,47 +79,83 @@ fn are_whole(crowd: &Crowd, readers: &[String]) -> u64 {
     committed
 }
 
-fn switch(proxy: &Proxy, flags: &[&str]) -> Outcome {
-    let output = proxy.command(&[&["switch", MIGRATION, "producers", "--json"], flags].concat());
-    assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), proxy.tail());
-    serde_json::from_slice(&output.stdout).expect("an outcome")
+/// A topic, a proxy, readers of committed records and writers of transactions.
+struct Scene {
+    topic: String,
+    proxy: Proxy,
+    crowd: Crowd,
+    readers: Vec<String>,
+}
+
+impl Scene {
+    fn begin(rig: &Rig, writers: &Writers, allowed: &[&str], start: impl FnOnce(&mut Proxy)) -> Self {
+        let topic = unique("transactions");
+        rig.create(&topic, PARTITIONS);
+        let mut proxy = Proxy::new(rig, &[&topic]);
+        start(&mut proxy);
+        let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, allowed);
+        let readers = LIBRARIES.map(|lib| format!("{lib}-reads")).to_vec();
+        for (lib, name) in LIBRARIES.iter().zip(&readers) {
+            crowd.member(lib, name, &format!("{topic}-{lib}"), &["--isolation", "read_committed"]);
+        }
+        crowd.wait_for_groups(PARTITIONS as usize);
+        writers.begin(&mut crowd, &topic);
+        Self { topic, proxy, crowd, readers }
+    }
+
+    /// Everybody ends, and everything is whole.
+    fn end(mut self, rig: &Rig) {
+        eventually("the seam has its place", || self.proxy.migration().late_seam.is_none());
+        self.crowd.stop_producers();
+        self.crowd.wait_for_readers();
+        self.crowd.stop(&self.readers);
+        println!("{} records were committed", are_whole(&self.crowd, &self.readers));
+        assert_eq!(self.crowd.complaints(), Vec::<String>::new());
+        for partition in WholeLog::read(rig, &self.topic).0 {
+            let sides: HashSet<Side> = partition.entries.iter().map(|e| e.side).collect();
+            assert_eq!(sides.len(), 2, "both sides have a part of it");
+        }
+        self.proxy.stop();
+    }
 }
 
 #[test]
 fn transactions_are_whole_over_the_seam() {
     let rig = Rig::connect();
     let writers = match Rig::full() {
-        false => Writers { short: 1, long: 1, slow: "10" },
+        false => Writers { short: 1, long: 1, slow: "4" },
         true => Writers { short: 7, long: 10, slow: "4" },
     };
-    let topic = unique("transactions");
-    rig.create(&topic, PARTITIONS);
-    let mut proxy = Proxy::new(&rig, &[&topic]);
-    proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt"]);
-    let names = LIBRARIES.map(|lib| format!("{lib}-reads")).to_vec();
-    for (lib, name) in LIBRARIES.iter().zip(&names) {
-        crowd.member(lib, name, &format!("{topic}-{lib}"), &["--isolation", "read_committed"]);
-    }
-    crowd.wait_for_groups(PARTITIONS as usize);
-    writers.begin(&mut crowd, &topic);
-    let part = if Rig::full() { 400 } else { 60 };
-    crowd.wait_for_producers(part / 3);
-    proxy.prepare();
-    let outcome = switch(&proxy, &[]);
-    println!("{outcome:#?}");
-    eventually("the seam has its place", || proxy.migration().late_seam.is_none());
-    crowd.wait_for_producers(part);
-    crowd.stop_producers();
-    crowd.wait_for_readers();
-    crowd.stop(&names);
-    println!("{} records were committed", are_whole(&crowd, &names));
-    assert_eq!(crowd.complaints(), Vec::<String>::new());
+    let scene = Scene::begin(&rig, &writers, &["allow.txt"], Proxy::start);
+    let part = if Rig::full() { 400 } else { 40 };
+    scene.crowd.wait_for_producers(part / 2);
+    scene.proxy.prepare();
+    println!("{:#?}", scene.proxy.switch());
+    scene.crowd.wait_for_producers(part);
+    let proxy_says = scene.proxy.complaints();
+    scene.end(&rig);
+    assert_eq!(proxy_says, Vec::<String>::new());
+}
 
-    for partition in WholeLog::read(&rig, &topic).0 {
-        let sides: HashSet<Side> = partition.entries.iter().map(|e| e.side).collect();
-        assert_eq!(sides.len(), 2, "both sides have a part of it");
+/// In the switch, and at each point of the way of an id to the other side: one process after the other ends.
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_proxy_that_ends_tears_no_transaction() {
+    let rig = Rig::connect();
+    let writers = Writers { short: 2, long: 0, slow: "4" };
+    let mut scene =
+        Scene::begin(&rig, &writers, &["allow.txt", "allow-restart.txt"], |p| p.start_to_crash_at("seal.committed"));
+    scene.crowd.wait_for_producers(60);
+    scene.proxy.prepare();
+    let output = scene.proxy.command(&["switch", MIGRATION, "producers"]);
+    assert!(!output.status.success(), "the process should have ended");
+    scene.proxy.wait_for_end();
+    for point in CROSSING {
+        scene.proxy.start_to_crash_at(point);
+        let status = scene.proxy.wait_for_end();
+        assert!(status.code().is_none(), "{point}: ended by {status}\n{}", scene.proxy.tail());
     }
-    proxy.stop();
-    assert_eq!(proxy.complaints(), Vec::<String>::new());
+    scene.proxy.start();
+    scene.crowd.wait_for_producers(100);
+    scene.end(&rig);
 }

@@ -145,6 +145,11 @@ impl Board {
         self.inner.lock().unwrap().tallies.get(client).cloned().unwrap_or_default()
     }
 
+    /// Its end is nobody's concern any more.
+    pub fn forget(&self, client: &str) {
+        self.inner.lock().unwrap().tallies.remove(client);
+    }
+
     pub fn commits(&self) -> Vec<Committed> {
         self.inner.lock().unwrap().commits.clone()
     }

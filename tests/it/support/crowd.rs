@@ -101,6 +101,7 @@ impl Crowd {
         driver.child.kill().expect("it runs");
         driver.child.wait().expect("a child of ours");
         driver.readers.drain(..).for_each(|reader| reader.join().expect("every line is an event"));
+        self.board.forget(name);
     }
 
     /// So many groups of franz-go, `GROUP-0` and so on, in one process; its members are `NAME-GROUP-MEMBER`, by numbers.

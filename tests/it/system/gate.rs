@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka_cutover::embedded::{Effect, Point};
 use kafka_cutover::ids::Side;
-use kafka_protocol::messages::{ApiKey, ProduceRequest};
+use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, ProduceRequest};
 
 use super::world::*;
 
@@ -196,4 +196,27 @@ async fn without_the_gate_a_retry_over_the_seam_is_stored_twice() {
         assert_eq!(raw.produce("moved", 0, encode(idempotent(7, 0, 0, 1))).await.0, 0);
         assert_eq!(world.stored(0), stored, "gate: {gate}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_producers_of_one_number_do_not_take_each_other_for_a_retry() {
+    let (world, mut raw, pid) = moved().await;
+    let seam = world.target.log_end("moved", 0).unwrap();
+    let mut beside = Raw::connect(&world.target.bootstrap()[0]).await;
+    let unnamed = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(1_000);
+    let given = async |raw: &mut Raw| raw.ask(&unnamed, 4).await.producer_id.0;
+    let first = given(&mut beside).await;
+    assert!((0..=pid).contains(&first), "both clusters count from the same number on: {first}, {pid}");
+    for number in first + 1..=pid {
+        assert_eq!(given(&mut beside).await, number);
+    }
+    for sequence in 5..8 {
+        let batch = encode(idempotent(pid, 0, sequence, 1));
+        assert_eq!(raw.produce("moved", 0, batch.clone()).await.0, 0);
+        assert_eq!(beside.produce("moved", 0, batch).await.0, 0);
+    }
+    assert_eq!(world.target.log_end("moved", 0), Some(seam + 6), "all of both are there");
+    // Without a mark in its number the second would have been taken for the first's retry: a success, and nothing stored.
+    assert_eq!(beside.produce("moved", 0, encode(idempotent(pid, 0, 7, 1))).await.0, 0);
+    assert_eq!(world.target.log_end("moved", 0), Some(seam + 6));
 }
