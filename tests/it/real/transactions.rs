@@ -23,6 +23,7 @@ const RECORDS_OF_ONE: i64 = 20;
 
 /// The ids that write: some in transactions of a fifth of a second, some in longer ones.
 struct Writers {
+    libraries: &'static [&'static str],
     short: usize,
     long: usize,
     /// Records a second of a long one, twenty of which are a transaction.
@@ -31,7 +32,7 @@ struct Writers {
 
 impl Writers {
     fn begin(&self, crowd: &mut Crowd, topic: &str) {
-        for lib in LIBRARIES {
+        for lib in self.libraries {
             let mut one = |name: String, rate: &str| {
                 let id = format!("{topic}-{name}");
                 crowd.producer(lib, &name, &["--rate", rate, "--transactional-id", &id]);
@@ -94,8 +95,8 @@ impl Scene {
         let mut proxy = Proxy::new(rig, &[&topic]);
         start(&mut proxy);
         let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, allowed);
-        let readers = LIBRARIES.map(|lib| format!("{lib}-reads")).to_vec();
-        for (lib, name) in LIBRARIES.iter().zip(&readers) {
+        let readers: Vec<String> = writers.libraries.iter().map(|lib| format!("{lib}-reads")).collect();
+        for (lib, name) in writers.libraries.iter().zip(&readers) {
             crowd.member(lib, name, &format!("{topic}-{lib}"), &["--isolation", "read_committed"]);
         }
         crowd.wait_for_groups(PARTITIONS as usize);
@@ -123,8 +124,8 @@ impl Scene {
 fn transactions_are_whole_over_the_seam() {
     let rig = Rig::connect();
     let writers = match Rig::full() {
-        false => Writers { short: 1, long: 1, slow: "4" },
-        true => Writers { short: 7, long: 10, slow: "4" },
+        false => Writers { libraries: &LIBRARIES, short: 1, long: 1, slow: "4" },
+        true => Writers { libraries: &LIBRARIES, short: 7, long: 10, slow: "4" },
     };
     let scene = Scene::begin(&rig, &writers, &["allow.txt"], Proxy::start);
     let part = if Rig::full() { 400 } else { 40 };
@@ -142,7 +143,8 @@ fn transactions_are_whole_over_the_seam() {
 #[test]
 fn a_proxy_that_ends_tears_no_transaction() {
     let rig = Rig::connect();
-    let writers = Writers { short: 2, long: 0, slow: "4" };
+    // franz-go gives a producer up whose new connection ends before its first answer (`ErrFirstReadEOF`), on any cluster.
+    let writers = Writers { libraries: &["java", "confluent"], short: 2, long: 0, slow: "4" };
     let mut scene =
         Scene::begin(&rig, &writers, &["allow.txt", "allow-restart.txt"], |p| p.start_to_crash_at("seal.committed"));
     scene.crowd.wait_for_producers(60);
