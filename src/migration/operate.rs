@@ -336,6 +336,7 @@ impl Control {
             done.extend(hold_consumers.then(|| hold::stay(&migration.name, true)));
             return Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() });
         }
+        self.record_carriers().await?;
         tracing::info!(migration = %migration.name, %to, partitions = partitions.len(), "the seal begins");
         let act = Act {
             shared: &self.shared,

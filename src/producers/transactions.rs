@@ -112,6 +112,11 @@ impl Transactions {
         }
     }
 
+    /// Ids with the groups whose positions their transactions have carried lately.
+    pub fn all_carried(&self, now_ms: i64) -> Vec<(String, String)> {
+        self.carried(now_ms, |_, _| true)
+    }
+
     /// The groups whose positions transactions of this id have carried lately.
     pub fn carried_by(&self, id: &str, now_ms: i64) -> BTreeSet<String> {
         self.carried(now_ms, |of, _| of == id).into_iter().map(|(_, group)| group).collect()

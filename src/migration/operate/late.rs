@@ -18,7 +18,7 @@ use crate::monitor::metrics::GroupOutcome;
 use crate::seal::run::{Act, Failed, HANGS, STILL_OPEN};
 use crate::seal::sides::Seen;
 use crate::seal::{Sealed, What, settle, transactions};
-use crate::store::MigrationState;
+use crate::store::{Event, MigrationState};
 use crate::upstream::admin::AdminError;
 use crate::upstream::ask::groups::Listed;
 
@@ -228,6 +228,16 @@ impl Control {
         let took = moved.took.as_millis();
         tracing::info!(group, %to, members = moved.members, positions = moved.positions, took_ms = took, "moved");
         self.shared.metrics.groups_moved.of(GroupOutcome::Moved).increment(1);
+    }
+
+    /// Before a switch: what was seen of pipelines before there was a migration is on record.
+    pub(super) async fn record_carriers(&self) -> Result<(), Refusal> {
+        let state = self.store.state();
+        let is_new =
+            |(id, group): &(String, String)| !state.carriers.get(id).is_some_and(|known| known.contains(group));
+        let carried = self.shared.transactions.all_carried(clock::now_ms()).into_iter().filter(is_new);
+        let events: Vec<Event> = carried.map(|(id, group)| Event::TransactionCarries { id, group }).collect();
+        if events.is_empty() { Ok(()) } else { self.append(events).await }
     }
 
     /// Before a switch: the groups that would have to move with it can.
