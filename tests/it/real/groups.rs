@@ -14,7 +14,7 @@ use crate::support::{eventually, unique};
 const RANGE: &str = "partition.assignment.strategy=org.apache.kafka.clients.consumer.RangeAssignor";
 const COOPERATIVE: &str = "partition.assignment.strategy=org.apache.kafka.clients.consumer.CooperativeStickyAssignor";
 /// Library, what is special about it, flags.
-type Kind = (&'static str, &'static str, &'static [&'static str]);
+pub(super) type Kind = (&'static str, &'static str, &'static [&'static str]);
 const KINDS: [Kind; 6] = [
     ("java", "eager", &["-X", RANGE, "--commit", "sync"]),
     // Not with `commitSync`: Java itself refuses it during any rebalance that leaves partitions with their members.
@@ -46,16 +46,19 @@ fn may_come_again((lib, what, flags): &Kind) -> bool {
 }
 
 /// Groups that move in one migration.
-struct Round<'a> {
-    kinds: &'a [Kind],
+#[derive(Clone, Copy)]
+pub(super) struct Round<'a> {
+    pub(super) kinds: &'a [Kind],
     /// Of each group.
-    members: usize,
-    partitions: i32,
+    pub(super) members: usize,
+    pub(super) partitions: i32,
     /// Records of each producer before each step, and after the last.
-    part: u64,
+    pub(super) part: u64,
     /// Of Java's producer. A commit after each poll, without waiting for it, is a hundred a second if that is how records
     /// come: coordinators do not keep up, and clients' own timeouts say so, with the proxy and without.
-    linger: &'static str,
+    pub(super) linger: &'static str,
+    /// Files of allow-lists.
+    pub(super) allowed: &'static [&'static str],
 }
 
 impl Round<'_> {
@@ -87,36 +90,38 @@ impl Round<'_> {
     }
 }
 
-#[test]
-fn groups_move_in_mid_stream_and_the_proxy_can_go() {
-    let rig = Rig::connect();
+/// In one migration, three members each; in the whole version also the other ways to commit, in groups of one, three and twenty.
+pub(super) fn move_all(rig: &Rig, few: &[Kind], more: &[Kind], allowed: &'static [&'static str]) {
+    let of = Round { kinds: few, members: 3, partitions: 6, part: 300, linger: "linger.ms=5", allowed };
     if !Rig::full() {
-        return move_and_go(
-            &rig,
-            &Round { kinds: &KINDS, members: 3, partitions: 6, part: 300, linger: "linger.ms=5" },
-        );
+        return move_and_go(rig, &of);
     }
-    move_and_go(&rig, &Round { kinds: &KINDS, members: 3, partitions: 6, part: 5_000, linger: "linger.ms=5" });
-    let all = [&KINDS[..], &MORE].concat();
-    let (part, linger) = (1_000, LINGER);
+    move_and_go(rig, &Round { part: 5_000, ..of });
+    let all = [few, more].concat();
+    let of = Round { part: 1_000, linger: LINGER, ..of };
     for kinds in all.chunks(6) {
-        move_and_go(&rig, &Round { kinds, members: 1, partitions: 6, part, linger });
+        move_and_go(rig, &Round { kinds, members: 1, ..of });
     }
-    for kinds in MORE.chunks(6) {
-        move_and_go(&rig, &Round { kinds, members: 3, partitions: 6, part, linger });
+    for kinds in more.chunks(6) {
+        move_and_go(rig, &Round { kinds, ..of });
     }
-    for kind in all {
-        move_and_go(&rig, &Round { kinds: &[kind], members: 20, partitions: 24, part, linger });
+    for kinds in all.chunks(1) {
+        move_and_go(rig, &Round { kinds, members: 20, partitions: 24, ..of });
     }
 }
 
-fn move_and_go(rig: &Rig, round: &Round<'_>) {
+#[test]
+fn groups_move_in_mid_stream_and_the_proxy_can_go() {
+    move_all(&Rig::connect(), &KINDS, &MORE, &["allow.txt", "allow-late-commits.txt"]);
+}
+
+pub(super) fn move_and_go(rig: &Rig, round: &Round<'_>) {
     let (partitions, part) = (round.partitions, round.part);
     let topic = unique("groups");
     rig.create(&topic, partitions);
     let mut proxy = Proxy::new(rig, &[&topic]);
     proxy.start();
-    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, &["allow.txt", "allow-late-commits.txt"]);
+    let mut crowd = Crowd::new(&proxy.bootstrap(), &topic, round.allowed);
     round.join(&mut crowd, &topic, "");
     crowd.wait_for_groups(partitions as usize);
     crowd.producer("confluent", "one", &["--rate", "100", "--idempotent", "true", "-X", LINGER]);
@@ -160,7 +165,7 @@ fn move_and_go(rig: &Rig, round: &Round<'_>) {
     assert_eq!(proxy.complaints(), Vec::<String>::new());
 
     // Straight at the target: each group goes on at the very next record.
-    let mut crowd = Crowd::new(rig.bootstrap(Side::Target), &topic, &["allow.txt", "allow-late-commits.txt"]);
+    let mut crowd = Crowd::new(rig.bootstrap(Side::Target), &topic, round.allowed);
     let ends = crowd.java_offsets("latest");
     round.join(&mut crowd, &topic, "-alone");
     crowd.wait_for_groups(partitions as usize);
