@@ -62,8 +62,9 @@ impl TxnOffsetCommit {
         // Before it is sent: its answer may be lost, and the transaction committed all the same. And whoever moves the group
         // takes the id along: that is known after a crash, too.
         if cx.shared.transactions.carries(id, group, cx.now_ms) && cx.shared.any_prepared() {
+            let topics = cx.shared.transactions.topics_of(id);
             let (id, group) = (id.to_string(), group.to_string());
-            return Step::Decide(Box::new(Event::TransactionCarries { id, group }));
+            return Step::Decide(Box::new(Event::TransactionCarries { id, group, topics }));
         }
         match enter(cx, group) {
             Ok(entered) => self.under_way = Some(entered),

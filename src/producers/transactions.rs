@@ -62,6 +62,11 @@ impl Transactions {
         }
     }
 
+    /// The topics of migrations that it has written to.
+    pub fn topics_of(&self, id: &str) -> BTreeSet<TopicName> {
+        self.lock().ids.get(id).into_iter().flat_map(|known| known.topics.keys().cloned()).collect()
+    }
+
     /// Who writes to one of these topics: ids with their topics, in their order. A writer without a name is `""`.
     pub fn writers(&self, of: impl Fn(&TopicName) -> bool, now_ms: i64) -> BTreeMap<String, BTreeSet<TopicName>> {
         let seen = self.lock();
@@ -107,8 +112,11 @@ impl Transactions {
     /// What the journal says.
     pub fn restore(&self, journal: &State, now_ms: i64) {
         let mut seen = self.lock();
-        for (id, groups) in &journal.carriers {
-            seen.carried.extend(groups.iter().map(|group| ((id.clone(), group.clone()), now_ms)));
+        for (id, carrier) in &journal.carriers {
+            seen.carried.extend(carrier.groups.iter().map(|group| ((id.clone(), group.clone()), now_ms)));
+            if let Some(known) = seen.id(id, now_ms) {
+                known.topics.extend(carrier.topics.iter().map(|topic| (topic.clone(), now_ms)));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The decisions that are journalled, as JSON in the journal's records. Names are for ever: a new meaning is a new event, and a
 //! version that meets one that it does not know refuses to open the journal.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,8 +70,8 @@ pub enum Event {
     Skipped(Skipped),
     /// A transactional id is coordinated by that side from here on (DESIGN.md section 7).
     TransactionalIdMoved(MovedId),
-    /// Transactions of this id carry positions of this group: the two change sides together.
-    TransactionCarries { id: String, group: String },
+    /// Transactions of this id, which write to these topics, carry positions of this group: the two change sides together.
+    TransactionCarries { id: String, group: String, topics: BTreeSet<TopicName> },
     /// Its producers of before are fenced on the side that it left.
     TransactionalIdFenced { id: String },
 }

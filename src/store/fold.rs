@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::event::{
     ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
 };
-use crate::ids::{NOffset, Native, Side, TopicPartition, VOffset, VirtualPid};
+use crate::ids::{NOffset, Native, Side, TopicName, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
 
 /// All that is decided. Cheap to clone: histories are shared.
@@ -35,9 +35,17 @@ pub struct State {
     /// Transactional ids that have changed sides.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub transactional_ids: BTreeMap<String, TransactionalIdHome>,
-    /// By transactional id the groups whose positions its transactions have carried.
+    /// By transactional id what its transactions have carried.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub carriers: BTreeMap<String, BTreeSet<String>>,
+    pub carriers: BTreeMap<String, Carrier>,
+}
+
+/// A pipeline: the groups whose positions its transactions carry, and the topics of migrations that they write to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carrier {
+    pub groups: BTreeSet<String>,
+    pub topics: BTreeSet<TopicName>,
 }
 
 /// The side that coordinates a transactional id which has moved.
@@ -285,8 +293,10 @@ impl State {
                 self.transactional_ids.insert(moved.id.clone(), moved.home());
                 Ok(())
             }
-            Event::TransactionCarries { id, group } => {
-                self.carriers.entry(id.clone()).or_default().insert(group.clone());
+            Event::TransactionCarries { id, group, topics } => {
+                let carrier = self.carriers.entry(id.clone()).or_default();
+                carrier.groups.insert(group.clone());
+                carrier.topics.extend(topics.iter().cloned());
                 Ok(())
             }
             Event::TransactionalIdFenced { id } => {

@@ -233,10 +233,14 @@ impl Control {
     /// Before a switch: what was seen of pipelines before there was a migration is on record.
     pub(super) async fn record_carriers(&self) -> Result<(), Refusal> {
         let state = self.store.state();
-        let is_new =
-            |(id, group): &(String, String)| !state.carriers.get(id).is_some_and(|known| known.contains(group));
-        let carried = self.shared.transactions.all_carried(clock::now_ms()).into_iter().filter(is_new);
-        let events: Vec<Event> = carried.map(|(id, group)| Event::TransactionCarries { id, group }).collect();
+        let events = self.shared.transactions.all_carried(clock::now_ms()).into_iter().filter_map(|(id, group)| {
+            let topics = self.shared.transactions.topics_of(&id);
+            let known = state.carriers.get(&id);
+            let is_known =
+                known.is_some_and(|known| known.groups.contains(&group) && known.topics.is_superset(&topics));
+            (!is_known).then_some(Event::TransactionCarries { id, group, topics })
+        });
+        let events: Vec<Event> = events.collect();
         if events.is_empty() { Ok(()) } else { self.append(events).await }
     }
 

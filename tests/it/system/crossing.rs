@@ -254,6 +254,7 @@ async fn a_pipeline_stays_with_its_group_until_that_has_moved() {
     .await;
     // A crash does not make the proxy forget whose positions they were.
     world.restart().unwrap();
+    soon("the positions are on their way again", hold.wait_until_held(2)).await;
     tx.raw = world.client().await;
     tx.write("moved", 1, true).await;
     assert_eq!(world.came(Side::Target, 0).len(), 1);
