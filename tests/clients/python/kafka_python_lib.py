@@ -152,6 +152,9 @@ def consume(args, events, stop):
 
 def join(consumer, args, events, positions):
     if args.assign is None:
+        # A member that leads its group and does not know the topic's partitions yet gives nobody any, and does not always see
+        # afterwards that there are some: on plain Kafka, too.
+        consumer.partitions_for_topic(args.topic)
         consumer.subscribe([args.topic], listener=Listener(events, positions))
         return
     parts = [TopicPartition(args.topic, part) for part in args.assign]
