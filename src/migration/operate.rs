@@ -24,9 +24,9 @@ use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
 use crate::routing::Shared;
 use crate::routing::shared::HoldDeadline;
-use crate::seal::What;
 use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
+use crate::seal::{Sealed, What};
 use crate::store::event::WaiverKind;
 use crate::store::identity::marker_topic;
 use crate::store::{Event, MigrationState, Store, StoreError};
@@ -338,19 +338,7 @@ impl Control {
         }
         self.record_carriers().await?;
         tracing::info!(migration = %migration.name, %to, partitions = partitions.len(), "the seal begins");
-        let act = Act {
-            shared: &self.shared,
-            store: &self.store,
-            admins: &self.admins,
-            workers: &self.workers,
-            deadlines: &mut self.deadlines,
-            migration: migration.name.clone(),
-            partitions,
-            to,
-            hold_consumers,
-            what: What::Switch { force },
-        };
-        match crate::seal::run(act).await {
+        match self.seal(migration, partitions, to, hold_consumers, What::Switch { force }).await {
             Ok(sealed) => {
                 tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
                 self.tell(migration, scheme::PRODUCERS_SWITCHED);
@@ -418,7 +406,7 @@ impl Control {
         for (group, outcome) in outcomes {
             match outcome {
                 Ok(moved) => {
-                    self.has_moved(&group, to, &moved);
+                    self.count_moved(&group, to, &moved);
                     let took = moved.took.as_millis();
                     done.push(format!(
                         "group {group} is at home on the {to}: {} members, {} positions, {took} ms",
@@ -463,19 +451,27 @@ impl Control {
         Ok(Outcome { migration: migration.name.clone(), step, done, ..Outcome::default() })
     }
 
-    /// What became of a seam that is late, in words.
-    async fn late_seam(&mut self, migration: &Migration) -> String {
-        match self.await_late_seam(migration).await {
-            Some(hold_ms) => {
-                format!(
-                    "transactions of before ended on the side that they began on; their seam took a hold of {hold_ms} ms"
-                )
-            }
-            None => {
-                let waits = super::late::waits(&self.shared.late_seams.of(&migration.name));
-                format!("{waits}; it closes by itself, until then readers wait there")
-            }
-        }
+    async fn seal(
+        &mut self,
+        migration: &Migration,
+        partitions: Vec<TopicPartition>,
+        to: Side,
+        hold_consumers: bool,
+        what: What,
+    ) -> Result<Sealed, Failed> {
+        crate::seal::run(Act {
+            shared: &self.shared,
+            store: &self.store,
+            admins: &self.admins,
+            workers: &self.workers,
+            deadlines: &mut self.deadlines,
+            migration: migration.name.clone(),
+            partitions,
+            to,
+            hold_consumers,
+            what,
+        })
+        .await
     }
 
     fn act<'a>(&'a self, migration: &'a Migration, known: &MigrationState, to: Side) -> moving::Act<'a> {

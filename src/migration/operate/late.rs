@@ -15,12 +15,13 @@ use crate::ids::{Side, TopicPartition};
 use crate::migration::moving::Found;
 use crate::migration::{late, moving};
 use crate::monitor::metrics::GroupOutcome;
-use crate::seal::run::{Act, Failed, HANGS, STILL_OPEN};
+use crate::seal::run::{Failed, HANGS, STILL_OPEN};
 use crate::seal::sides::Seen;
 use crate::seal::{Sealed, What, settle, transactions};
 use crate::store::{Event, MigrationState};
 use crate::upstream::admin::AdminError;
 use crate::upstream::ask::groups::Listed;
+use crate::upstream::ask::transactions::Transaction;
 
 /// Between two looks at what is open.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -50,8 +51,23 @@ impl Control {
         }
     }
 
+    /// What became of a seam that is late, in words.
+    pub(super) async fn late_seam(&mut self, migration: &Migration) -> String {
+        match self.await_late_seam(migration).await {
+            Some(hold_ms) => {
+                format!(
+                    "transactions of before ended on the side that they began on; their seam took a hold of {hold_ms} ms"
+                )
+            }
+            None => {
+                let waits = late::waits(&self.shared.late_seams.of(&migration.name));
+                format!("{waits}; it closes by itself, until then readers wait there")
+            }
+        }
+    }
+
     /// Waits for the seam of a switch that was just made, but not so long that other commands would wait.
-    pub(super) async fn await_late_seam(&mut self, migration: &Migration) -> Option<u64> {
+    async fn await_late_seam(&mut self, migration: &Migration) -> Option<u64> {
         let until = Instant::now() + self.shared.config.seal.late_seam_max.min(AWAITED);
         loop {
             if let Some(sealed) = self.close_late_seam(migration).await {
@@ -73,14 +89,24 @@ impl Control {
     /// `--force` with a late seam that is open: what keeps it so is aborted.
     pub(super) async fn abort_late(&self, migration: &Migration) -> Result<(), Refusal> {
         let Some((partitions, to)) = self.late_partitions(migration) else { return Ok(()) };
-        let admin = &self.admins[to.other().index()];
-        let known = self.shared.topology.load().side(to.other()).cloned();
+        let (seen, open) = self.look_at_open(&partitions, to.other()).await?;
+        transactions::abort(&self.shared, &seen, &open.unwrap_or_default()).await
+    }
+
+    /// The transactions that are open on a side, as `transactions::open` has them, by a fresh look at it.
+    async fn look_at_open(
+        &self,
+        partitions: &[TopicPartition],
+        side: Side,
+    ) -> Result<(Seen<'_>, Option<Vec<Transaction>>), Refusal> {
         let unreachable = |e: AdminError| {
             Refusal::new("cluster_unreachable", e.to_string(), "nothing was changed; try again when it can be reached")
         };
+        let admin = &self.admins[side.index()];
+        let known = self.shared.topology.load().side(side).cloned();
         let seen = Seen::first(admin, known).await.map_err(unreachable)?;
-        let open = transactions::open(&self.shared, admin, &seen.view(), &partitions).await.map_err(unreachable)?;
-        transactions::abort(&self.shared, &seen, &open.unwrap_or_default()).await
+        let open = transactions::open(&self.shared, admin, &seen.view(), partitions).await.map_err(unreachable)?;
+        Ok((seen, open))
     }
 
     /// What a switch would say of the transactions that are open now, or why it would be refused.
@@ -91,13 +117,7 @@ impl Control {
         force: bool,
     ) -> Result<Option<String>, Refusal> {
         let old = to.other();
-        let unreachable = |e: AdminError| {
-            Refusal::new("cluster_unreachable", e.to_string(), "nothing was changed; try again when it can be reached")
-        };
-        let admin = &self.admins[old.index()];
-        let known = self.shared.topology.load().side(old).cloned();
-        let view = Seen::first(admin, known).await.map_err(unreachable)?.view();
-        let open = transactions::open(&self.shared, admin, &view, partitions).await.map_err(unreachable)?;
+        let (_, open) = self.look_at_open(partitions, old).await?;
         if !force {
             transactions::can_end(&self.shared, partitions, open.as_deref(), old)?;
         }
@@ -150,19 +170,7 @@ impl Control {
             return None;
         }
         let hold_consumers = known.migrations.get(&migration.name).is_some_and(|m| m.consumers_held_at_ms.is_some());
-        let act = Act {
-            shared: &self.shared,
-            store: &self.store,
-            admins: &self.admins,
-            workers: &self.workers,
-            deadlines: &mut self.deadlines,
-            migration: migration.name.clone(),
-            partitions,
-            to,
-            hold_consumers,
-            what: What::LateSeam,
-        };
-        match crate::seal::run(act).await {
+        match self.seal(migration, partitions, to, hold_consumers, What::LateSeam).await {
             Ok(sealed) => {
                 self.late_not_before = None;
                 tracing::info!(migration = %migration.name, hold_ms = sealed.hold_ms, partitions = sealed.partitions,
@@ -204,7 +212,7 @@ impl Control {
         let mut failed = Vec::new();
         for (group, outcome) in act.run(found).await {
             match outcome {
-                Ok(moved) => self.has_moved(&group, to, &moved),
+                Ok(moved) => self.count_moved(&group, to, &moved),
                 Err(moving::Failed::Undone(why)) => {
                     tracing::warn!(group, %to, why, "the group did not move, and the seam waits for it: it is tried again");
                     self.shared.metrics.groups_moved.of(GroupOutcome::Undone).increment(1);
@@ -224,7 +232,7 @@ impl Control {
         }
     }
 
-    pub(super) fn has_moved(&self, group: &str, to: Side, moved: &moving::Moved) {
+    pub(super) fn count_moved(&self, group: &str, to: Side, moved: &moving::Moved) {
         let took = moved.took.as_millis();
         tracing::info!(group, %to, members = moved.members, positions = moved.positions, took_ms = took, "moved");
         self.shared.metrics.groups_moved.of(GroupOutcome::Moved).increment(1);

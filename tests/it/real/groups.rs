@@ -92,21 +92,21 @@ impl Round<'_> {
 
 /// In one migration, three members each; in the whole version also the other ways to commit, in groups of one, three and twenty.
 pub(super) fn move_all(rig: &Rig, few: &[Kind], more: &[Kind], allowed: &'static [&'static str]) {
-    let of = Round { kinds: few, members: 3, partitions: 6, part: 300, linger: "linger.ms=5", allowed };
+    let round = Round { kinds: few, members: 3, partitions: 6, part: 300, linger: "linger.ms=5", allowed };
     if !Rig::full() {
-        return move_and_go(rig, &of);
+        return move_and_go(rig, &round);
     }
-    move_and_go(rig, &Round { part: 5_000, ..of });
+    move_and_go(rig, &Round { part: 5_000, ..round });
     let all = [few, more].concat();
-    let of = Round { part: 1_000, linger: LINGER, ..of };
+    let round = Round { part: 1_000, linger: LINGER, ..round };
     for kinds in all.chunks(6) {
-        move_and_go(rig, &Round { kinds, members: 1, ..of });
+        move_and_go(rig, &Round { kinds, members: 1, ..round });
     }
     for kinds in more.chunks(6) {
-        move_and_go(rig, &Round { kinds, ..of });
+        move_and_go(rig, &Round { kinds, ..round });
     }
     for kinds in all.chunks(1) {
-        move_and_go(rig, &Round { kinds, members: 20, partitions: 24, ..of });
+        move_and_go(rig, &Round { kinds, members: 20, partitions: 24, ..round });
     }
 }
 
