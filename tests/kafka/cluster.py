@@ -21,7 +21,9 @@ import zlib
 import artifacts
 import wire
 
-JVM = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]
+# No figures in files that are named by process ids, and no words of its own among what a tool prints.
+JVM = ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xlog:disable",
+       "-Xlog:all=warning:stderr", "-Djava.awt.headless=true"]
 # Above Linux's ephemeral ports, so that no other process is given one of ours while a node is down.
 PORTS = range(61001, 65000)
 
