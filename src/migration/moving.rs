@@ -152,8 +152,8 @@ impl Act<'_> {
         let Some(view) = known else { return };
         let ids = patiently(async || transactions::known_ids(self.admin(self.from()), &view).await).await;
         let told = match ids {
-            Ok(0) => return,
-            Ok(ids) => format!("the {} remembers {ids} transactional ids", self.from()),
+            Ok(ids) if ids.is_empty() => return,
+            Ok(ids) => format!("the {} remembers {} transactional ids", self.from(), ids.len()),
             Err(error) => error.to_string(),
         };
         self.unseen_transactions = Some(format!(

@@ -247,7 +247,9 @@ impl Control {
 
     async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {
         let [source, target] = &self.admins;
-        let mut findings = preflight::run(&self.shared.config, source, target, &[migration], pinned).await;
+        let (seen, now_ms) = (&self.shared.transactions, crate::clock::now_ms());
+        let seen = preflight::Seen { topics: seen.writers(|_| true, now_ms), carried: seen.all_carried(now_ms) };
+        let mut findings = preflight::run(&self.shared.config, source, target, &[migration], pinned, &seen).await;
         // A group that has moved is used on the target, and by nobody else.
         let has_moved = |at: &str| at.strip_prefix("group ").is_some_and(|g| self.shared.homes.of(g) == Side::Target);
         findings.retain(|f| !(f.code.starts_with("group_") && has_moved(&f.where_)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ResponseKind;
 
+use super::writers::{self, Seen, Writers};
 use crate::config::{Config, Migration};
 use crate::error::code;
 use crate::ids::{DEBUGGING_CONSUMER, LATEST, NodeId, Side, TopicName, TopicPartition};
@@ -29,6 +30,10 @@ pub struct Facts {
     pub groups: Vec<GroupOnTarget>,
     /// `group a`, or all of them: what could not be asked, and why.
     pub groups_unknown: Vec<(String, String)>,
+    /// By transactional id: the topics of the source that it writes to or reads from.
+    pub writers: Writers,
+    /// Why they are not all known.
+    pub writers_unknown: Option<String>,
     /// Before a switch of topics that `prepare` has pinned.
     pub switch: bool,
 }
@@ -127,11 +132,13 @@ pub async fn gather(
     admins: [&Admin; 2],
     migrations: &[&Migration],
     pinned: Option<&HashSet<TopicName>>,
+    seen: &Seen,
 ) -> Facts {
     let mut facts = Facts { switch: pinned.is_some(), ..Facts::default() };
     for (side, admin) in Side::BOTH.into_iter().zip(admins) {
         facts.sides[side.index()] = side_facts(admin).await;
     }
+    let whole = facts.view(Side::Source).cloned();
     if let (Some(pinned), Some(Ok(view))) = (pinned, &mut facts.sides[Side::Source.index()].view) {
         view.topics.retain(|name, _| pinned.contains(name));
     }
@@ -140,6 +147,13 @@ pub async fn gather(
     for (view, side) in [(&mut from, Side::Source), (&mut to, Side::Target)] {
         let silent = |broker: &Broker| facts.sides[side.index()].brokers.iter().any(|(b, v)| b == broker && v.is_err());
         view.brokers.retain(|_, broker| !silent(broker));
+    }
+    if let Some(whole) = whole {
+        let whole = ClusterView { brokers: from.brokers.clone(), ..whole };
+        match writers::gather(admins[Side::Source.index()], &whole, seen).await {
+            Ok(writers) => facts.writers = writers,
+            Err(error) => facts.writers_unknown = Some(error.to_string()),
+        }
     }
     let mut names: Vec<TopicName> = migrations.iter().flat_map(|m| topics::matched(m, &from)).collect();
     names.sort();
@@ -387,7 +401,7 @@ async fn groups_on_both(
 }
 
 /// A coordinator that loads or moves answers a little later.
-async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
+pub(super) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, AdminError>) -> Result<T, AdminError> {
     for _ in 1..TRIES {
         match ask().await {
             Err(error) if error.is_passing() => tokio::time::sleep(PAUSE).await,

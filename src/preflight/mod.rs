@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 pub mod compacted;
+pub mod components;
 pub mod configs;
 pub mod connections;
 pub mod facts;
@@ -15,6 +16,7 @@ pub mod target_topics;
 pub mod transactions;
 pub mod versions;
 pub mod whose;
+pub mod writers;
 
 mod finding;
 mod render;
@@ -22,6 +24,7 @@ mod render;
 pub use facts::Facts;
 pub use finding::{Finding, Findings, Severity};
 pub use render::table;
+pub use writers::Seen;
 
 use std::collections::HashSet;
 
@@ -34,23 +37,23 @@ use crate::ids::{Side, TopicName};
 use crate::upstream::admin::Admin;
 
 /// What nothing here looks at: told with every preflight before a step, so that nobody takes silence for a yes.
-pub const NOT_CHECKED: [&str; 4] = [
+pub const NOT_CHECKED: [&str; 3] = [
     "quotas of users, client ids and addresses",
     "that the ACLs of both clusters let the same principals do the same",
-    "transactional ids that write to topics of several migrations",
     "groups that read topics of several migrations",
 ];
 
 /// Everything that is found, errors first. What cannot be asked is a finding too. `pinned`: topics of a switch, which
-/// is about no others.
+/// is about no others. `seen`: by a proxy that runs.
 pub async fn run(
     config: &Config,
     source: &Admin,
     target: &Admin,
     migrations: &[&Migration],
     pinned: Option<&HashSet<TopicName>>,
+    seen: &Seen,
 ) -> Vec<Finding> {
-    let facts = facts::gather(config, [source, target], migrations, pinned).await;
+    let facts = facts::gather(config, [source, target], migrations, pinned, seen).await;
     judge(config, migrations, &facts)
 }
 
@@ -67,6 +70,7 @@ pub fn judge(config: &Config, migrations: &[&Migration], facts: &Facts) -> Vec<F
     configs::find(facts, &mut found);
     compacted::find(migrations, facts, &mut found);
     transactions::find(facts, &mut found);
+    components::find(config, migrations, facts, &mut found);
     groups::find(facts, &mut found);
     connections::find(facts, &mut found);
     found.sort_by_key(|f| f.severity);
@@ -79,7 +83,7 @@ pub fn check(config: &Config) -> anyhow::Result<Findings> {
     let findings = LocalSet::new().block_on(&runtime, async {
         let [source, target] = Side::BOTH.map(|side| Admin::of(config, side));
         let migrations: Vec<&Migration> = config.migrations.iter().collect();
-        run(config, &source, &target, &migrations, None).await
+        run(config, &source, &target, &migrations, None, &Seen::default()).await
     });
     Ok(Findings { findings })
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod asks;
+mod components;
 mod findings;
 mod markers;
 mod prepare;

@@ -24,10 +24,11 @@ mod read_ahead;
 mod reading;
 mod seam;
 mod sealed;
+mod second_protocol;
 mod settling;
 mod skip;
 mod tools;
-mod transactions;
+pub mod transactions;
 mod wayout;
 #[cfg(feature = "librdkafka")]
 mod real_client;

@@ -42,18 +42,18 @@ pub async fn open_transactions(admin: &Admin, view: &ClusterView) -> Result<Vec<
     Ok(all)
 }
 
-/// How many transactional ids the cluster remembers, in whatever state.
-pub async fn known_ids(admin: &Admin, view: &ClusterView) -> Result<usize, AdminError> {
+/// The transactional ids that the cluster remembers, in whatever state, each with its native producer id.
+pub async fn known_ids(admin: &Admin, view: &ClusterView) -> Result<Vec<(String, i64)>, AdminError> {
     let request = RequestKind::ListTransactions(ListTransactionsRequest::default());
     let asked = view.brokers.values().map(|broker| async { admin.ask(&broker.address(), &request).await });
-    let mut known = 0;
+    let mut known = vec![];
     for answer in join_all(asked).await {
         let ResponseKind::ListTransactions(listed) = answer? else { return Err(another_answer(admin, &request)) };
         if listed.error_code != code::NONE {
             let what = "which transactional ids there are".to_owned();
             return Err(AdminError::Refused { side: admin.side, what, code: listed.error_code });
         }
-        known += listed.transaction_states.len();
+        known.extend(listed.transaction_states.iter().map(|t| (t.transactional_id.to_string(), t.producer_id.0)));
     }
     Ok(known)
 }

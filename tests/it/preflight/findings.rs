@@ -9,7 +9,7 @@ use kafka_cutover::embedded::{Cluster, ClusterSpec};
 use kafka_cutover::ids::{Side, TopicName, TopicPartition};
 use kafka_cutover::migration::marker;
 use kafka_cutover::preflight::facts::{GroupOnTarget, SideFacts, TopicFacts};
-use kafka_cutover::preflight::{self, Facts, Finding, Severity};
+use kafka_cutover::preflight::{self, Facts, Finding, Seen, Severity};
 use kafka_cutover::upstream::ask::groups::{self, Stored};
 use kafka_cutover::upstream::discovery;
 use kafka_cutover::upstream::topology::Broker;
@@ -76,7 +76,15 @@ fn a_switch_is_about_what_was_pinned() {
         local(async || {
             let [source, target] =
                 [(Side::Source, &pair.source), (Side::Target, &pair.target)].map(|(s, c)| admin(s, c));
-            preflight::run(&pair.config, &source, &target, &[&pair.config.migrations[0]], pinned.as_ref()).await
+            preflight::run(
+                &pair.config,
+                &source,
+                &target,
+                &[&pair.config.migrations[0]],
+                pinned.as_ref(),
+                &Seen::default(),
+            )
+            .await
         })
     };
     assert!(found(None).iter().any(|f| f.severity == Severity::Error && f.where_ == "topic t-later"));
@@ -183,6 +191,7 @@ fn what_a_seal_of_ours_has_begun_is_not_foreign() {
             &target,
             &[&pair.config.migrations[0]],
             None,
+            &Seen::default(),
         )
         .await;
         assert_eq!(codes(&findings), [("target_not_empty", "topic t")]);
