@@ -1,9 +1,10 @@
 //! AddOffsetsToTxn (25), v0 to v4: to the id's coordinator, its producer id native. The group's home is the id's: where the group
-//! has moved, the id follows it with its next transaction (`crossing`), which may begin with this.
+//! has moved, the id follows it with its next transaction (`following`), which may begin with this.
 
 use kafka_protocol::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, RequestKind, ResponseKind};
 
-use super::crossing::{Crossing, Turn};
+use super::beginning::Protocol;
+use super::following::{Following, Turn, is_behind};
 use super::groups::lost_code;
 use super::transactions::{KNOWS_FENCED, ask, native, note_error};
 use super::{Context, Input, Machine, Step};
@@ -12,7 +13,7 @@ use crate::producers::homes::Claim;
 
 pub struct AddOffsetsToTxn {
     request: AddOffsetsToTxnRequest,
-    crossing: Option<Box<Crossing>>,
+    following: Following,
     /// The id does not move before this has its answer.
     share: Option<Claim>,
 }
@@ -22,7 +23,7 @@ const KNOWS_ABORTABLE: i16 = 4;
 
 impl AddOffsetsToTxn {
     pub fn new(request: AddOffsetsToTxnRequest) -> Self {
-        Self { request, crossing: None, share: None }
+        Self { request, following: Following::default(), share: None }
     }
 
     fn refused(error: i16) -> Step {
@@ -31,39 +32,24 @@ impl AddOffsetsToTxn {
 
     fn start(&mut self, cx: &Context<'_>) -> Step {
         let id = self.request.transactional_id.as_str();
-        let homes = &cx.shared.transactional_homes;
-        let (home, groups) = (homes.of(id), cx.shared.homes.of(&self.request.group_id));
-        let follows = groups != home && cx.shared.homes.has_moved(&self.request.group_id);
-        if !follows || !Crossing::is_offered(cx) {
+        if !is_behind(cx, id, &self.request.group_id) {
             return self.forward(cx);
         }
         let client = (self.request.producer_id.0, self.request.producer_epoch);
-        let may_cross = Crossing::is_possible(cx, id);
-        match Crossing::new(cx, id, client).map(|crossing| crossing.staying(!may_cross)) {
-            Ok(crossing) => {
-                self.crossing = Some(Box::new(crossing));
-                self.cross(cx, Input::Start)
-            }
-            Err(error) => Self::refused(error),
-        }
+        let turn = self.following.start(cx, id, client, Protocol::First);
+        self.follow(cx, turn)
     }
 
-    fn cross(&mut self, cx: &Context<'_>, input: Input) -> Step {
-        let Some(crossing) = &mut self.crossing else { return self.start(cx) };
-        let turn = crossing.step(cx, input);
-        if let Turn::Step(step) = turn {
-            return step;
-        }
-        self.crossing = None;
+    fn follow(&mut self, cx: &Context<'_>, turn: Turn) -> Step {
         match turn {
-            // It began before the group moved: as with any rebalance in its midst, it is to be aborted.
-            Turn::Ongoing | Turn::Stays | Turn::Refused(code::TRANSACTION_ABORTABLE) => {
+            Turn::Step(step) => step,
+            Turn::Go => self.forward(cx),
+            Turn::Abort => {
                 cx.shared.transactions.refused(&self.request.transactional_id, cx.now_ms);
                 let knows = cx.version >= KNOWS_ABORTABLE;
                 Self::refused(if knows { code::TRANSACTION_ABORTABLE } else { code::GROUP_AUTHORIZATION_FAILED })
             }
             Turn::Refused(error) => Self::refused(error),
-            Turn::Unknown | Turn::Done | Turn::Step(_) => self.forward(cx),
         }
     }
 
@@ -86,7 +72,10 @@ impl AddOffsetsToTxn {
 impl Machine for AddOffsetsToTxn {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let answers = match input {
-            input if self.crossing.is_some() => return self.cross(cx, input),
+            input if self.following.is_under_way() => {
+                let turn = self.following.step(cx, input);
+                return self.follow(cx, turn);
+            }
             Input::Answers(answers) => answers,
             Input::Start | Input::Woken => return self.start(cx),
         };

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
+use super::beginning::Protocol;
 use super::groups::lost_code;
 use super::transactions::{ask_on, note_error_on};
 use super::{Answers, Ask, Context, Input, Step};
@@ -79,10 +80,10 @@ impl Crossing {
         cx.shared.cluster.versions.ranges.contains_key(&(ApiKey::DescribeTransactions as i16))
     }
 
-    /// Back to a side that it was on before it cannot: its producer's sequences go on, and a broker that knows the producer
-    /// wants them from 0 with a new epoch.
-    pub(super) fn is_possible(cx: &Context<'_>, id: &str) -> bool {
-        !cx.shared.transactional_homes.has_moved(id)
+    /// Back to a side that it was on before it cannot with the first protocol: its producer's sequences go on, and a broker that
+    /// knows the producer wants them from 0 with a new epoch.
+    pub(super) fn is_possible(cx: &Context<'_>, id: &str, protocol: Protocol) -> bool {
+        protocol == Protocol::Second || !cx.shared.transactional_homes.has_moved(id)
     }
 
     /// Its present transaction is all that matters.
@@ -168,10 +169,11 @@ impl Crossing {
         }
         let present = (found.producer_id.0, found.producer_epoch);
         let (VirtualPid(pid), epoch) = self.client;
-        if cx.shared.transactional_homes.native(&self.id, (pid, epoch)) != Some(present) {
-            return Turn::Unknown;
-        }
+        let is_present = cx.shared.transactional_homes.native(&self.id, (pid, epoch)) == Some(present);
         match found.transaction_state.as_str() {
+            // Its producer has a number by then that is not shown here yet, if its epochs have come to their end (KIP-890).
+            "PrepareCommit" | "PrepareAbort" => self.again(cx),
+            _ if !is_present => Turn::Unknown,
             "Ongoing" => Turn::Ongoing,
             "Empty" | "CompleteCommit" | "CompleteAbort" if !self.may_cross => Turn::Stays,
             "Empty" | "CompleteCommit" | "CompleteAbort" => {
@@ -179,7 +181,7 @@ impl Crossing {
                 self.stage = Stage::Initialise;
                 self.ask()
             }
-            // Its markers are being written, or it was taken away from its producer.
+            // It was taken away from its producer.
             _ => self.again(cx),
         }
     }

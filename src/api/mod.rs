@@ -19,6 +19,7 @@ pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod api_versions;
+pub mod beginning;
 pub mod configs;
 pub mod create_partitions;
 pub mod crossing;
@@ -29,6 +30,7 @@ pub mod describe_producers;
 pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod following;
 pub mod groups;
 pub mod init_producer_id;
 pub mod list_config_resources;
@@ -87,12 +89,12 @@ pub const TABLE: &[Entry] = &[
     entry(ApiKey::DeleteTopics, "DeleteTopics", 1, 6),
     entry(ApiKey::DeleteRecords, "DeleteRecords", 0, 2),
     entry(ApiKey::InitProducerId, "InitProducerId", 0, 5),
-    // Transactions of the first protocol alone: the second (KIP-890) needs EndTxn and TxnOffsetCommit v5 and the feature
-    // `transaction.version` of 2, and clients that see neither stay below Produce v12 in a transaction.
+    // The second protocol of transactions (KIP-890) is EndTxn and TxnOffsetCommit v5, with the feature `transaction.version`;
+    // clients that do not see it stay below Produce v12 in a transaction.
     entry(ApiKey::AddPartitionsToTxn, "AddPartitionsToTxn", 0, 3),
     entry(ApiKey::AddOffsetsToTxn, "AddOffsetsToTxn", 0, 4),
-    entry(ApiKey::EndTxn, "EndTxn", 0, 4),
-    entry(ApiKey::TxnOffsetCommit, "TxnOffsetCommit", 0, 4),
+    entry(ApiKey::EndTxn, "EndTxn", 0, 5),
+    entry(ApiKey::TxnOffsetCommit, "TxnOffsetCommit", 0, 5),
     entry(ApiKey::DescribeAcls, "DescribeAcls", 1, 3),
     entry(ApiKey::CreateAcls, "CreateAcls", 1, 3),
     entry(ApiKey::DeleteAcls, "DeleteAcls", 1, 3),
@@ -257,7 +259,7 @@ pub fn machine(cx: &Context<'_>, request: RequestKind) -> Option<Box<dyn Machine
         RequestKind::DescribeProducers(r) => Box::new(describe_producers::DescribeProducers::new(r)),
         RequestKind::AddPartitionsToTxn(r) => Box::new(add_partitions_to_txn::AddPartitionsToTxn::new(r)),
         RequestKind::AddOffsetsToTxn(r) => Box::new(add_offsets_to_txn::AddOffsetsToTxn::new(r)),
-        RequestKind::EndTxn(r) => Box::new(end_txn::EndTxn(r)),
+        RequestKind::EndTxn(r) => Box::new(end_txn::EndTxn::new(r)),
         RequestKind::TxnOffsetCommit(r) => Box::new(txn_offset_commit::TxnOffsetCommit::new(r)),
         RequestKind::DescribeTransactions(r) => Box::new(transactions::Describe(r)),
         RequestKind::ListTransactions(r) => Box::new(transactions::List::new(r)),

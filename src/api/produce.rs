@@ -3,8 +3,11 @@
 //!
 //! Planned from the snapshots of the moment in which it is sent, with nothing awaited in between: that is what lets a
 //! seal trust that a worker which has seen a hold forwards nothing behind it.
+//!
+//! From v12 on a batch begins its transaction of itself (KIP-890): then its id may have to cross first (`beginning`).
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +16,11 @@ use kafka_protocol::messages::ProducerId;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::beginning::{Beginning, Begun, Protocol, Ready};
 use super::{Context, transactions};
 use crate::error::{code, is_retriable};
 use crate::ids::{NodeId, Side, TopicName, VOffset, Virtual, VirtualPid};
+use crate::producers::homes::Claim;
 use crate::producers::{Order, Stamp, Verdict, order};
 use crate::routing::Live;
 use crate::wire::batch::{self, BatchHead};
@@ -27,6 +32,8 @@ use crate::wire::rewrite;
 
 /// acks=all waits for the replicas; such a request has a timeout of its own.
 pub const ALL: i16 = -1;
+/// From which version on a batch adds its partition to its transaction.
+const BEGINS: i16 = 12;
 /// A hold never costs a client more than a third of its own timeout (CVE-2026-35554), but this much always.
 const SHORTEST_HOLD: Duration = Duration::from_millis(300);
 
@@ -78,21 +85,17 @@ pub enum Plan {
         local: Vec<Local>,
         unchanged: bool,
         refused: Refusals,
+        /// Its transactional id does not move before all have an outcome.
+        share: Option<Rc<Claim>>,
     },
+    /// Its transaction may have to begin on the other side: once it is known, it is planned again with the answer.
+    Begin(Beginning),
     /// Some partition is held: the whole request waits.
     Held,
     /// The gate waits for something on its way.
     Gated,
     /// The gate wants to know whether the open side knows the producer.
-    Ask {
-        side: Side,
-        node: NodeId,
-        topic: TopicName,
-        index: i32,
-        seals: u32,
-        pid: VirtualPid,
-        live: Arc<Live>,
-    },
+    Ask { side: Side, node: NodeId, topic: TopicName, index: i32, seals: u32, pid: VirtualPid, live: Arc<Live> },
 }
 
 /// How long a produce request can be held: the budget, or a third of what its client still waits.
@@ -106,11 +109,37 @@ pub fn patience(request: &ProduceRequest, waited: Duration, budget: Duration) ->
 }
 
 /// `order`: what this client connection has sent before. `impatient`: what a gate keeps waiting comes back to the client.
-pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, impatient: bool) -> Plan {
+/// `begun`: what its `Beginning` has said.
+pub fn plan(
+    cx: &Context<'_>,
+    request: &ProduceRequest,
+    order: &RefCell<Order>,
+    impatient: bool,
+    begun: Option<Begun>,
+) -> Plan {
     let mut parts = Vec::with_capacity(1);
     let mut local = Vec::new();
     let mut refused = Vec::new();
     let mut unchanged = true;
+    let mut share = None;
+    if let Some(beginning) = beginning_of(cx, request) {
+        match begun {
+            Some(Begun::Spans) => return refuse_all(cx, request, order, code::TRANSACTION_ABORTABLE),
+            Some(Begun::Refused(error)) => return refuse_all(cx, request, order, error),
+            Some(Begun::Go) | None => {}
+        }
+        share = match beginning.is_ready(cx, begun.is_some()) {
+            Ready::Held => return Plan::Held,
+            Ready::Yes => cx.shared.transactional_homes.share(beginning.id()).map(Rc::new),
+            Ready::No => None,
+        };
+        if share.is_none() {
+            return match impatient {
+                true => refuse_all(cx, request, order, code::CONCURRENT_TRANSACTIONS),
+                false => Plan::Begin(beginning),
+            };
+        }
+    }
     for (t, topic) in request.topics.iter().enumerate() {
         let name = topic_name(cx, topic);
         for (p, partition) in topic.partitions.iter().enumerate() {
@@ -137,7 +166,50 @@ pub fn plan(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, 
         }
     }
     unchanged &= local.is_empty() && parts.windows(2).all(|w| (w[0].side, w[0].node) == (w[1].side, w[1].node));
-    Plan::Send { parts, local, unchanged, refused: Refusals(refused) }
+    Plan::Send { parts, local, unchanged, refused: Refusals(refused), share }
+}
+
+/// Of a transaction that begins of itself, if the request is of one.
+fn beginning_of(cx: &Context<'_>, request: &ProduceRequest) -> Option<Beginning> {
+    let id = request.transactional_id.as_deref().filter(|_| cx.version >= BEGINS)?;
+    let mut partitions = request.topics.iter().flat_map(|t| &t.partitions);
+    let client = partitions.find_map(|partition| {
+        let head = BatchHead::parse(&partition.records.to_bytes()).ok().filter(BatchHead::is_transactional)?;
+        Some((head.producer_id, head.producer_epoch))
+    })?;
+    let known = request.topics.iter().filter_map(|topic| Some((topic_name(cx, topic)?, topic)));
+    let each = known.flat_map(|(name, topic)| topic.partitions.iter().map(move |p| (name.clone(), p.index)));
+    Some(Beginning::new(id.to_owned(), client, each.collect(), Protocol::Second))
+}
+
+/// Nothing of it is sent.
+fn refuse_all(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, error: i16) -> Plan {
+    let id = request.transactional_id.as_deref().unwrap_or_default();
+    let mut local = Vec::new();
+    for (t, topic) in request.topics.iter().enumerate() {
+        let name = topic_name(cx, topic);
+        for (p, partition) in topic.partitions.iter().enumerate() {
+            let answer = match (&name, error) {
+                (None, _) => PartitionProduced::refused(partition.index, unknown_topic(cx.version)),
+                (Some(name), code::TRANSACTION_ABORTABLE) => {
+                    transactions::refuse(cx, id, name);
+                    spans(cx.version, partition.index, name)
+                }
+                // Coordinators' words for "in a moment": clients know none of them here.
+                (Some(name), error) if is_retriable(error) => {
+                    let head = BatchHead::parse(&partition.records.to_bytes()).ok();
+                    if let Some(stamp) = head.as_ref().and_then(Stamp::of) {
+                        let key = (name.clone(), partition.index, stamp.pid);
+                        order.borrow_mut().refused(&key, &stamp, code::NOT_LEADER_OR_FOLLOWER);
+                    }
+                    PartitionProduced::refused(partition.index, code::NOT_LEADER_OR_FOLLOWER)
+                }
+                (Some(_), error) => PartitionProduced::refused(partition.index, error),
+            };
+            local.push(Local { at: (t, p), answer });
+        }
+    }
+    Plan::Send { parts: vec![], local, unchanged: false, refused: Refusals(vec![]), share: None }
 }
 
 /// What gates have refused of a request.

@@ -205,6 +205,6 @@ impl Machine for List {
     }
 }
 
-fn shown(side: Side, native: ProducerId) -> ProducerId {
+pub(super) fn shown(side: Side, native: ProducerId) -> ProducerId {
     if native.0 < 0 { native } else { ProducerId(VirtualPid::issued(side, native.0).0) }
 }

@@ -1,12 +1,14 @@
-//! TxnOffsetCommit (28), v0 to v4: positions that take effect with a transaction, at the group's coordinator, each in the
+//! TxnOffsetCommit (28), v0 to v5: positions that take effect with a transaction, at the group's coordinator, each in the
 //! home's terms as OffsetCommit has it; the producer id native. An id and the groups that it carries are at home on the same
 //! side: at a switch the group moves, then the id's next transaction begins there. v5 adds the group to the transaction by itself
-//! (KIP-890), and is not offered.
+//! (KIP-890), so that it may begin with this, too (`following`).
 
 use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::{RequestKind, ResponseKind, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::beginning::Protocol;
+use super::following::{Following, Turn, is_behind};
 use super::groups::{enter, lost_code, note_error};
 use super::offset_commit::at_home;
 use super::transactions::native;
@@ -14,18 +16,22 @@ use super::{Ask, Context, Input, Machine, Step};
 use crate::error::code;
 use crate::groups::commits::UnderWay;
 use crate::ids::{NO_EPOCH, Side};
+use crate::producers::homes::Claim;
 use crate::store::Event;
+use crate::virtual_cluster::versions::SECOND_PROTOCOL;
 use crate::wire::refusal;
 
 pub struct TxnOffsetCommit {
     request: TxnOffsetCommitRequest,
-    /// The group does not move before this has its answer.
+    following: Following,
+    /// Neither the group nor the id moves before this has its answer.
     under_way: Option<UnderWay>,
+    share: Option<Claim>,
 }
 
 impl TxnOffsetCommit {
     pub fn new(request: TxnOffsetCommitRequest) -> Self {
-        Self { request, under_way: None }
+        Self { request, following: Following::default(), under_way: None, share: None }
     }
 
     fn at_home(&self, cx: &Context<'_>) -> TxnOffsetCommitRequest {
@@ -52,7 +58,20 @@ impl TxnOffsetCommit {
 }
 
 impl TxnOffsetCommit {
-    fn start(&mut self, cx: &Context<'_>) -> Step {
+    fn follow(&mut self, cx: &Context<'_>, turn: Turn) -> Step {
+        match turn {
+            Turn::Step(step) => step,
+            Turn::Go => self.start(cx, true),
+            Turn::Abort => Step::Answer(self.refused(cx, code::TRANSACTION_ABORTABLE)),
+            // No client knows this word here; the other one means the same.
+            Turn::Refused(code::CONCURRENT_TRANSACTIONS) => {
+                Step::Answer(self.refused(cx, code::COORDINATOR_LOAD_IN_PROGRESS))
+            }
+            Turn::Refused(error) => Step::Answer(self.refused(cx, error)),
+        }
+    }
+
+    fn start(&mut self, cx: &Context<'_>, has_followed: bool) -> Step {
         let (id, group) = (&self.request.transactional_id, &self.request.group_id);
         let named = (self.request.producer_id, self.request.producer_epoch);
         let (pid, epoch) = match native(cx, id, named, i16::MAX) {
@@ -70,9 +89,22 @@ impl TxnOffsetCommit {
             Ok(entered) => self.under_way = Some(entered),
             Err(wait) => return wait.into(),
         }
+        let may_begin = cx.version >= SECOND_PROTOCOL;
+        if may_begin && !has_followed && is_behind(cx, id, group) {
+            // The way there takes as long as it takes, and the group may move meanwhile.
+            self.under_way = None;
+            let turn = self.following.start(cx, id, (named.0.0, named.1), Protocol::Second);
+            return self.follow(cx, turn);
+        }
         let side = cx.shared.transactional_homes.of(id);
         if cx.shared.homes.of(group) != side {
             return Step::Answer(self.refused(cx, self.elsewhere(cx, side)));
+        }
+        if may_begin {
+            self.share = cx.shared.transactional_homes.share(id);
+            if self.share.is_none() {
+                return Step::Answer(self.refused(cx, code::COORDINATOR_LOAD_IN_PROGRESS));
+            }
         }
         let request = self.at_home(cx).with_producer_id(pid).with_producer_epoch(epoch);
         Step::Ask(vec![Ask::coordinator(side, group, RequestKind::TxnOffsetCommit(request))])
@@ -104,7 +136,15 @@ fn is_any_late(cx: &Context<'_>) -> bool {
 
 impl Machine for TxnOffsetCommit {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
-        let Input::Answers(answers) = input else { return self.start(cx) };
+        let answers = match input {
+            input if self.following.is_under_way() => {
+                let turn = self.following.step(cx, input);
+                return self.follow(cx, turn);
+            }
+            Input::Answers(answers) => answers,
+            Input::Start | Input::Woken => return self.start(cx, false),
+        };
+        self.share = None;
         let group = &self.request.group_id;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());

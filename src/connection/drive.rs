@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver::Reply;
 use super::session::Session;
+use crate::api::beginning::{Beginning, Begun, Turn};
 use crate::api::{self, Ask, Input, Step, To, Unanswered};
 use crate::error::code;
 use crate::ids::{NodeId, Side};
@@ -36,45 +37,68 @@ pub async fn run(session: Rc<Session>, head: RequestHead, request: RequestKind) 
     let mut input = Input::Start;
     loop {
         let step = machine.step(&session.context(version), input);
-        input = match step {
-            Step::Ask(asks) => {
-                let asked = stream::iter(asks.into_iter().map(|a| ask(&session, &head, a)));
-                Input::Answers(asked.buffered(AT_ONCE).collect().await)
-            }
-            Step::AwaitTopology { side, newer_than, deadline } => {
-                await_topology(&session, side, newer_than, deadline).await;
-                Input::Woken
-            }
-            Step::AwaitRoutes { newer_than, deadline } => {
-                let mut changes = session.shared.routes_changed.subscribe();
-                while session.shared.partitions.load().version <= newer_than {
-                    if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
-                        break;
-                    }
-                }
-                Input::Woken
-            }
-            Step::AwaitMoveEnd { newer_than, deadline } => {
-                let mut ends = session.shared.moves.ends();
-                while *ends.borrow_and_update() <= newer_than {
-                    if !matches!(timeout_at(deadline, ends.changed()).await, Ok(Ok(()))) {
-                        break;
-                    }
-                }
-                Input::Woken
-            }
-            Step::Decide(event) => {
-                let (done, durable) = oneshot::channel();
-                let decision = Decision { event: *event, done: Some(done) };
-                if session.shared.decisions.send(decision).is_err() || durable.await.is_err() {
-                    return Reply::Close("what it decides could not be journalled".to_owned());
-                }
-                Input::Woken
-            }
-            Step::Answer(answer) => return encoded(&head, &answer),
-            Step::Close(reason) => return Reply::Close(reason),
+        input = match act(&session, &head, step).await {
+            Ok(next) => next,
+            Err(end) => return end,
         };
     }
+}
+
+/// What takes the transaction of a produce request to where it begins or goes on.
+pub async fn begin(session: &Rc<Session>, head: &RequestHead, mut beginning: Beginning) -> Begun {
+    let mut input = Input::Start;
+    loop {
+        let step = match beginning.step(&session.context(head.api_version), input) {
+            Turn::Step(step) => step,
+            Turn::Done(begun) => return begun,
+        };
+        input = match act(session, head, step).await {
+            Ok(next) => next,
+            Err(_) => return Begun::Refused(code::COORDINATOR_NOT_AVAILABLE),
+        };
+    }
+}
+
+/// Does what a step wants. `Err`: it was the last.
+async fn act(session: &Rc<Session>, head: &RequestHead, step: Step) -> Result<Input, Reply> {
+    Ok(match step {
+        Step::Ask(asks) => {
+            let asked = stream::iter(asks.into_iter().map(|a| ask(session, head, a)));
+            Input::Answers(asked.buffered(AT_ONCE).collect().await)
+        }
+        Step::AwaitTopology { side, newer_than, deadline } => {
+            await_topology(session, side, newer_than, deadline).await;
+            Input::Woken
+        }
+        Step::AwaitRoutes { newer_than, deadline } => {
+            let mut changes = session.shared.routes_changed.subscribe();
+            while session.shared.partitions.load().version <= newer_than {
+                if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+            Input::Woken
+        }
+        Step::AwaitMoveEnd { newer_than, deadline } => {
+            let mut ends = session.shared.moves.ends();
+            while *ends.borrow_and_update() <= newer_than {
+                if !matches!(timeout_at(deadline, ends.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+            Input::Woken
+        }
+        Step::Decide(event) => {
+            let (done, durable) = oneshot::channel();
+            let decision = Decision { event: *event, done: Some(done) };
+            if session.shared.decisions.send(decision).is_err() || durable.await.is_err() {
+                return Err(Reply::Close("what it decides could not be journalled".to_owned()));
+            }
+            Input::Woken
+        }
+        Step::Answer(answer) => return Err(encoded(head, &answer)),
+        Step::Close(reason) => return Err(Reply::Close(reason)),
+    })
 }
 
 async fn await_topology(session: &Session, side: Side, newer_than: u64, deadline: Instant) {

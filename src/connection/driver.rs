@@ -464,7 +464,7 @@ fn is_known_api_versions(head: &RequestHead) -> bool {
 
 fn api_versions_reply(session: &Session, head: &RequestHead) -> Reply {
     let (answer, version) = match is_known_api_versions(head) {
-        true => (api_versions::answer(&session.shared.cluster.versions), head.api_version),
+        true => (api_versions::answer(&session.shared.cluster.versions, head.api_version), head.api_version),
         false => (api_versions::fallback(), 0),
     };
     let mut out = ChainWriter::frame();

@@ -13,12 +13,15 @@ use kafka_protocol::messages::{DescribeProducersRequest, ResponseKind, TopicName
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 
+use super::drive;
 use super::driver::Reply;
 use super::session::Session;
+use crate::api::beginning::Beginning;
 use crate::api::produce::{self, Part, Plan};
 use crate::clock;
 use crate::error::{code, is_definite, is_retriable, is_stale_topology};
 use crate::ids::{Side, VirtualPid};
+use crate::producers::homes::Claim;
 use crate::producers::unknown::Unknown;
 use crate::producers::{Outcome, Sealed};
 use crate::routing::{Live, Shared};
@@ -63,8 +66,17 @@ pub fn dispatch(
 ) -> Dispatched {
     let version = head.api_version;
     let cx = session.context(version);
-    let (parts, local, unchanged, refused) = match produce::plan(&cx, request, &session.order, impatient) {
-        Plan::Send { parts, local, unchanged, refused } => (parts, local, unchanged, refused),
+    let asked = session.beginning.get().filter(|(of, _)| *of == head.correlation_id);
+    let begun = asked.and_then(|(_, begun)| begun);
+    let plan = produce::plan(&cx, request, &session.order, impatient, begun);
+    let (parts, local, unchanged, refused, share) = match plan {
+        Plan::Send { parts, local, unchanged, refused, share } => (parts, local, unchanged, refused, share),
+        Plan::Begin(beginning) => {
+            if asked.is_none_or(|(_, begun)| begun.is_some()) {
+                begin(session, head, beginning);
+            }
+            return Dispatched::Gated;
+        }
         Plan::Held => return Dispatched::Held,
         Plan::Gated => return Dispatched::Gated,
         Plan::Ask { side, node, topic, index, seals, pid, live } => {
@@ -76,6 +88,7 @@ pub fn dispatch(
     if let Some(until) = session.throttled_until(parts.iter().map(|p| (p.side, p.node))) {
         return Dispatched::Throttled(until);
     }
+    session.beginning.set(None);
     refused.tell(&session.order);
     for part in &parts {
         if let Some((key, stamp, at)) = part.order() {
@@ -112,6 +125,7 @@ pub fn dispatch(
             version,
             acks: request.acks,
             parts: group.clone(),
+            _share: share.clone(),
             reply,
         };
         sent.waiting.push(Waiting { answer, parts: group });
@@ -133,6 +147,20 @@ pub fn dispatch(
         }
     }
     Dispatched::Sent(sent)
+}
+
+/// A task of its own: an id that is on its way is not given up in the midst of it, whatever becomes of its client.
+fn begin(session: &Rc<Session>, head: &RequestHead, beginning: Beginning) {
+    session.beginning.set(Some((head.correlation_id, None)));
+    let (session, head) = (session.clone(), head.clone());
+    tokio::task::spawn_local(async move {
+        let begun = drive::begin(&session, &head, beginning).await;
+        let is_awaited = session.beginning.get().is_some_and(|(of, _)| of == head.correlation_id);
+        if is_awaited {
+            session.beginning.set(Some((head.correlation_id, Some(begun))));
+        }
+        session.shared.stir_gates();
+    });
 }
 
 fn by_broker(parts: Vec<Part>) -> Vec<Vec<Part>> {
@@ -235,6 +263,8 @@ struct Outcomes {
     version: i16,
     acks: i16,
     parts: Vec<Part>,
+    /// Until they have their outcomes.
+    _share: Option<Rc<Claim>>,
     reply: oneshot::Sender<Result<ProduceResponse, Lost>>,
 }
 

@@ -14,7 +14,7 @@ use super::{Call, ClusterSpec, codec};
 
 /// READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS: what a cluster without an authorizer allows.
 const TOPIC_OPERATIONS: i32 = 0xdf8;
-const FEATURES: &[(&str, i16)] = &[("metadata.version", 25), ("group.version", 0), ("transaction.version", 0)];
+const FEATURES: &[(&str, i16)] = &[("metadata.version", 25), ("group.version", 0), ("transaction.version", 2)];
 
 pub fn base64(id: Uuid) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -5,8 +5,7 @@
 //! [`state`], the answer goes back before the next frame is read. One thread and one current-thread runtime per cluster.
 //!
 //! Left out: replication (replicas share one log, so the high watermark follows the end at once), the end of transactions by
-//! time and their second protocol (KIP-890), fetch sessions (`session_id` 0 always), KIP-848 groups, quotas, ACLs (there is no
-//! authorizer), compaction.
+//! time, fetch sessions (`session_id` 0 always), KIP-848 groups, quotas, ACLs (there is no authorizer), compaction.
 
 pub mod batch;
 pub mod codec;

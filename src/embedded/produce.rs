@@ -1,5 +1,6 @@
 //! Produce v3-13: exactly one v2 batch per partition, appended as it is.
-//! A transactional batch needs its partition in its producer's open transaction, as brokers since 3.6 verify it.
+//! A transactional batch needs its partition in its producer's open transaction, as brokers since 3.6 verify it; from v12 on it
+//! puts it there (KIP-890).
 //! Left out: waiting for a held high watermark with `acks=-1`.
 
 use anyhow::{Result, bail};
@@ -11,11 +12,11 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Call;
 use super::batch::Header;
 use super::faults::Produced;
 use super::log::Appended;
 use super::state::State;
+use super::{Call, transactions};
 use crate::wire::produce::ProduceRequest;
 
 const ZSTD: i16 = 4;
@@ -25,6 +26,7 @@ pub fn produce(call: &Call, request: ProduceRequest, refuse: Option<i16>) -> Res
     let acks = request.acks;
     let mut response = ProduceResponse::default();
     let mut failed = None;
+    let id = request.transactional_id.as_deref().map(str::to_owned);
     for topic in request.topics {
         let name = call.shared.lock().name_of(&topic.name, topic.id);
         // A copy: who holds no other slice of the frame may change its records in place.
@@ -37,7 +39,7 @@ pub fn produce(call: &Call, request: ProduceRequest, refuse: Option<i16>) -> Res
             let done = match (refuse.and_then(E::try_from_code), &name) {
                 (Some(code), _) => Err(code),
                 (None, None) => Err(E::UnknownTopicId),
-                (None, Some(name)) => append(call, name, partition.index, records, acks),
+                (None, Some(name)) => append(call, id.as_deref(), (name, partition.index), records, acks),
             };
             let mut part = PartitionProduceResponse::default().with_index(partition.index);
             match done {
@@ -66,21 +68,30 @@ pub fn produce(call: &Call, request: ProduceRequest, refuse: Option<i16>) -> Res
     }
 }
 
-fn append(call: &Call, topic: &str, partition: i32, records: Bytes, acks: i16) -> Result<(Appended, i64), E> {
+fn append(
+    call: &Call,
+    id: Option<&str>,
+    (topic, partition): (&str, i32),
+    records: Bytes,
+    acks: i16,
+) -> Result<(Appended, i64), E> {
     if !(-1..=1).contains(&acks) {
         return Err(E::InvalidRequiredAcks);
     }
     let mut state = call.shared.lock();
     let rules = state.topics.get(topic).ok_or(E::UnknownTopicOrPartition)?;
     let min_in_sync = usize::try_from(rules.number("min.insync.replicas")).unwrap_or(1);
-    let rules = rules.rules(call.shared.spec.strict_first_sequence);
+    let begins = id.filter(|_| call.version >= 12);
+    let rules = rules.rules(call.shared.spec.strict_first_sequence || begins.is_some());
     if call.version < 7 && Header::read(&records).is_some_and(|h| h.compression() == ZSTD) {
         return Err(E::UnsupportedCompressionType);
     }
     if let Some(head) = Header::read(&records).filter(Header::is_transactional)
         && !state.transactional_ids.values().any(|t| t.has(&head, topic, partition))
     {
-        return Err(E::InvalidTxnState);
+        let Some(id) = begins else { return Err(E::InvalidTxnState) };
+        state.led(call.node, topic, partition, -1)?;
+        transactions::add_partition(&mut state, id, &head, (topic, partition), call.now_ms)?;
     }
     let led = state.led(call.node, topic, partition, -1)?;
     if acks == -1 && led.in_sync.len() < min_in_sync {

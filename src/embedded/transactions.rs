@@ -1,5 +1,6 @@
-//! Transactional ids and their transactions: AddPartitionsToTxn v0-3, AddOffsetsToTxn, EndTxn and TxnOffsetCommit v0-4,
-//! DescribeTransactions v0, ListTransactions v0. Markers are written at once, before EndTxn is answered.
+//! Transactional ids and their transactions: AddPartitionsToTxn v0-3, AddOffsetsToTxn v0-4, EndTxn and TxnOffsetCommit v0-5,
+//! DescribeTransactions v0, ListTransactions v0. Markers are written at once, before EndTxn is answered. The second protocol
+//! (KIP-890), by the version of a request: Produce and TxnOffsetCommit add to a transaction, EndTxn ends an epoch with it.
 //! Left out: transactions that end by time.
 
 use std::collections::BTreeSet;
@@ -64,6 +65,8 @@ pub struct TransactionalId {
     started_ms: i64,
     partitions: BTreeSet<(String, i32)>,
     groups: BTreeSet<String>,
+    /// Who ended its last transaction with the second protocol: a retry names that one.
+    ended_by: Option<(i64, i16)>,
 }
 
 impl TransactionalId {
@@ -88,14 +91,38 @@ pub fn initialise(
         return Err(E::ProducerFenced);
     }
     end(state, id, false, now_ms);
-    let (pid, epoch) = match known {
-        Some((pid, epoch)) if epoch < i16::MAX - 1 => (pid, epoch + 1),
-        _ => (state.allocate_producer_id(), 0),
-    };
+    let (pid, epoch) = next(state, known);
     let (partitions, groups) = (BTreeSet::new(), BTreeSet::new());
-    let new = TransactionalId { pid, epoch, timeout_ms, stage: Stage::Empty, started_ms: -1, partitions, groups };
+    let (stage, started_ms) = (Stage::Empty, -1);
+    let new = TransactionalId { pid, epoch, timeout_ms, stage, started_ms, partitions, groups, ended_by: None };
     state.transactional_ids.insert(id.to_owned(), new);
     Ok((pid, epoch))
+}
+
+/// The epoch after this one; a new producer when they have come to their end.
+fn next(state: &mut State, known: Option<(i64, i16)>) -> (i64, i16) {
+    match known {
+        Some((pid, epoch)) if epoch < i16::MAX - 1 => (pid, epoch + 1),
+        _ => (state.allocate_producer_id(), 0),
+    }
+}
+
+/// A partition of a transaction that begins of itself: what its leader asks the coordinator for.
+pub fn add_partition(
+    state: &mut State,
+    id: &str,
+    batch: &Header,
+    partition: (&str, i32),
+    now_ms: i64,
+) -> Result<(), E> {
+    let found = state.transactional_ids.get_mut(id).filter(|t| t.pid == batch.producer_id);
+    let found = found.ok_or(E::InvalidProducerIdMapping)?;
+    if found.epoch != batch.producer_epoch {
+        return Err(E::ProducerFenced);
+    }
+    begin(found, now_ms);
+    found.partitions.insert((partition.0.to_owned(), partition.1));
+    Ok(())
 }
 
 /// The id of a producer that is the current one of it.
@@ -131,6 +158,7 @@ fn begin(id: &mut TransactionalId, now_ms: i64) {
 fn end(state: &mut State, id: &str, commit: bool, now_ms: i64) {
     let Some(found) = state.transactional_ids.get_mut(id).filter(|t| t.stage == Stage::Ongoing) else { return };
     found.stage = Stage::Ended { commit };
+    found.ended_by = None;
     let producer = (found.pid, found.epoch);
     let (partitions, groups) = (std::mem::take(&mut found.partitions), std::mem::take(&mut found.groups));
     for (topic, partition) in partitions {
@@ -190,8 +218,43 @@ pub fn add_offsets_to_txn(call: &Call, request: AddOffsetsToTxnRequest) -> AddOf
     AddOffsetsToTxnResponse::default().with_error_code(done.err().map_or(0, |e| e.code()))
 }
 
+/// With the second protocol, whose markers carry the epoch that the answer gives: also of a transaction that never began, if
+/// it is aborted.
+fn end_with_epoch(call: &Call, state: &mut State, request: &EndTxnRequest) -> Result<(i64, i16), E> {
+    let (id, commit) = (&request.transactional_id, request.committed);
+    let named = (request.producer_id.0, request.producer_epoch);
+    if let Some(known) = state.transactional_ids.get(id.as_str())
+        && known.ended_by == Some(named)
+        && known.stage == (Stage::Ended { commit })
+    {
+        return Ok((known.pid, known.epoch));
+    }
+    let stage = current(call, state, id, named, E::ProducerFenced)?.stage;
+    if stage != Stage::Ongoing && commit {
+        return Err(E::InvalidTxnState);
+    }
+    let (pid, epoch) = next(state, Some(named));
+    if pid == named.0
+        && let Some(found) = state.transactional_ids.get_mut(id.as_str())
+    {
+        found.epoch = epoch;
+    }
+    end(state, id, commit, call.now_ms);
+    if let Some(found) = state.transactional_ids.get_mut(id.as_str()) {
+        (found.pid, found.epoch, found.stage, found.ended_by) = (pid, epoch, Stage::Ended { commit }, Some(named));
+    }
+    Ok((pid, epoch))
+}
+
 pub fn end_txn(call: &Call, request: EndTxnRequest) -> EndTxnResponse {
     let mut state = call.shared.lock();
+    if call.version >= 5 {
+        let answer = EndTxnResponse::default();
+        return match end_with_epoch(call, &mut state, &request) {
+            Ok((pid, epoch)) => answer.with_producer_id(pid.into()).with_producer_epoch(epoch),
+            Err(error) => answer.with_error_code(error.code()),
+        };
+    }
     let (id, commit) = (&request.transactional_id, request.committed);
     let producer = (request.producer_id.0, request.producer_epoch);
     let stage = current(call, &mut state, id, producer, fenced(call, 2)).map(|id| id.stage);
@@ -222,6 +285,9 @@ pub fn txn_offset_commit(call: &Call, request: TxnOffsetCommitRequest) -> TxnOff
     if is_member {
         allowed = allowed.and_then(|()| may_commit(call, &mut state, &member));
     }
+    if call.version >= 5 {
+        allowed = allowed.and_then(|()| add_group(call, &mut state, &request));
+    }
     let mut response = TxnOffsetCommitResponse::default();
     for topic in request.topics {
         let known = state.topics.contains_key(topic.name.as_str());
@@ -250,6 +316,18 @@ pub fn txn_offset_commit(call: &Call, request: TxnOffsetCommitRequest) -> TxnOff
         response.topics.push(answer);
     }
     response
+}
+
+/// What the group's coordinator asks that of the id for.
+fn add_group(call: &Call, state: &mut State, request: &TxnOffsetCommitRequest) -> Result<(), E> {
+    let id = state.transactional_ids.get_mut(request.transactional_id.as_str());
+    let id = id.filter(|t| t.pid == request.producer_id.0).ok_or(E::InvalidProducerIdMapping)?;
+    if id.epoch != request.producer_epoch {
+        return Err(E::ProducerFenced);
+    }
+    begin(id, call.now_ms);
+    id.groups.insert(request.group_id.to_string());
+    Ok(())
 }
 
 pub fn describe_transactions(call: &Call, request: DescribeTransactionsRequest) -> DescribeTransactionsResponse {

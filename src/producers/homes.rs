@@ -78,6 +78,12 @@ impl TransactionalHomes {
         Some(Claim { homes: self.clone(), id: id.to_owned() })
     }
 
+    /// Whether somebody moves or initialises it.
+    pub fn is_taken(&self, id: &str) -> bool {
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.get(id) == Some(&Claimed::Alone)
+    }
+
     /// To add to its transaction, beside others who do. `None`: it is being moved or initialised.
     pub fn share(self: &Arc<Self>, id: &str) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -38,6 +38,9 @@ struct Id {
     groups: BTreeSet<String>,
     /// Since its last transaction it was refused a partition, and given none.
     refused: bool,
+    /// Its transaction of this number and epoch goes on, or begins, where its id is at home, though others cross. (With the second
+    /// protocol no two transactions of it have the same.)
+    under_way: Option<(i64, i16)>,
     last_ms: i64,
 }
 
@@ -91,6 +94,17 @@ impl Transactions {
         if let Some(known) = self.lock().ids.get_mut(id) {
             known.refused = false;
         }
+    }
+
+    /// Its transaction, of the second protocol, goes on where its id is at home.
+    pub fn is_under_way(&self, id: &str, client: (i64, i16), now_ms: i64) {
+        if let Some(known) = self.lock().id(id, now_ms) {
+            known.under_way = Some(client);
+        }
+    }
+
+    pub fn goes_on(&self, id: &str, client: (i64, i16)) -> bool {
+        self.lock().ids.get(id).is_some_and(|known| known.under_way == Some(client))
     }
 
     /// Its transaction is going to carry positions of a group. Whether that is new.

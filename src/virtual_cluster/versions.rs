@@ -50,35 +50,59 @@ impl Versions {
         self.ranges.get(&key).is_some_and(|r| r.contains(version))
     }
 
+    /// Whether clients are offered the second protocol of transactions (KIP-890).
+    pub fn second_protocol(&self) -> bool {
+        self.speaks(ApiKey::EndTxn as i16, SECOND_PROTOCOL)
+    }
+
     /// The newest version of an API, for requests of our own making.
     pub fn max(&self, key: ApiKey) -> i16 {
         self.ranges.get(&(key as i16)).map_or(0, |r| r.max)
     }
 }
 
-/// APIs that brokers list whether or not the feature behind them is on, with the level from which on they serve them: 3.9
-/// lists the heartbeat of KIP-848 and then answers UNSUPPORTED_VERSION, which is fatal to a client (PROTOCOL.md rule 32).
-const BEHIND_A_FEATURE: [(ApiKey, &str, i16); 2] =
-    [(ApiKey::ConsumerGroupHeartbeat, "group.version", 1), (ApiKey::ConsumerGroupDescribe, "group.version", 1)];
+/// APIs that brokers list whether or not the feature behind them is on: from which version on they are behind it, and the level
+/// from which on they are served. 3.9 lists the heartbeat of KIP-848 and then answers UNSUPPORTED_VERSION, which is fatal to a
+/// client (PROTOCOL.md rule 32); and a client that may speak the second protocol of transactions (KIP-890) speaks nothing else.
+const BEHIND_A_FEATURE: [(ApiKey, i16, &str, i16); 4] = [
+    (ApiKey::ConsumerGroupHeartbeat, 0, "group.version", 1),
+    (ApiKey::ConsumerGroupDescribe, 0, "group.version", 1),
+    (ApiKey::EndTxn, SECOND_PROTOCOL, TRANSACTION_VERSION, SECOND_LEVEL),
+    (ApiKey::TxnOffsetCommit, SECOND_PROTOCOL, TRANSACTION_VERSION, SECOND_LEVEL),
+];
+
+/// The feature by which clients know which protocol transactions have.
+pub const TRANSACTION_VERSION: &str = "transaction.version";
+/// Its level of the second protocol (KIP-890), and the first version of EndTxn and TxnOffsetCommit that is of it.
+pub const SECOND_LEVEL: i16 = 2;
+pub const SECOND_PROTOCOL: i16 = 5;
 
 /// What a broker serves, by its own answer in v3 or newer.
 pub fn served(answer: &ApiVersionsResponse) -> HashMap<i16, Range> {
     let listed = answer.api_keys.iter().map(|k| (k.api_key, Range { min: k.min_version, max: k.max_version }));
     // What is finalized is not set back while a cluster lives, but by hand: what is journalled of it stays true.
     let level = |name: &str| answer.finalized_features.iter().find(|f| f.name.as_str() == name);
-    let mut served: HashMap<i16, Range> = listed.collect();
-    for (key, feature, least) in BEHIND_A_FEATURE {
-        if level(feature).is_none_or(|f| f.max_version_level < least) {
-            served.remove(&(key as i16));
-        }
-    }
-    served
+    with_features(listed.collect(), |feature, least| level(feature).is_some_and(|f| f.max_version_level >= least))
 }
 
 /// The same of a broker that has told no more than its ranges (v0).
-pub fn served_at_least(mut listed: HashMap<i16, Range>) -> HashMap<i16, Range> {
-    listed.retain(|key, _| BEHIND_A_FEATURE.iter().all(|(behind, ..)| *behind as i16 != *key));
-    listed
+pub fn served_at_least(listed: HashMap<i16, Range>) -> HashMap<i16, Range> {
+    with_features(listed, |_, _| false)
+}
+
+fn with_features(mut served: HashMap<i16, Range>, is_on: impl Fn(&str, i16) -> bool) -> HashMap<i16, Range> {
+    for (key, since, feature, least) in BEHIND_A_FEATURE {
+        if is_on(feature, least) {
+            continue;
+        }
+        if let Some(range) = served.get_mut(&(key as i16)) {
+            range.max = range.max.min(since - 1);
+            if range.max < range.min {
+                served.remove(&(key as i16));
+            }
+        }
+    }
+    served
 }
 
 /// What `kafka-protocol` really encodes and decodes, request and answer, where `ApiKey::valid_versions` overstates it

@@ -38,19 +38,19 @@ func (o *options) consuming(e *events) []kgo.Opt {
 		usage(fmt.Errorf("--commit is auto, sync, async or none"))
 	}
 	opts = append(opts,
-		kgo.ConsumerGroup(o.group), kgo.ConsumeTopics(o.topic), kgo.ConsumeResetOffset(o.start()),
+		kgo.ConsumerGroup(o.group), kgo.ConsumeTopics(o.topics()...), kgo.ConsumeResetOffset(o.start()),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-			e.emit("assign", fields{"parts": numbers(parts)})
+			e.emit("assign", fields{"parts": o.parts(parts)})
 		}),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, client *kgo.Client, parts map[string][]int32) {
 			// Setting this callback takes away the library's own, which commits when it commits by itself.
 			if o.commit == "sync" || o.commit == "auto" {
 				o.commitSync(client, e)
 			}
-			e.emit("revoke", fields{"parts": numbers(parts)})
+			e.emit("revoke", fields{"parts": o.parts(parts)})
 		}),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) {
-			e.emit("revoke", fields{"parts": numbers(parts), "lost": true})
+			e.emit("revoke", fields{"parts": o.parts(parts), "lost": true})
 		}))
 	if o.commit == "auto" {
 		return append(opts, kgo.AutoCommitCallback(o.committed(e)))
@@ -94,7 +94,7 @@ func consume(o *options, e *events, stop, goOn <-chan struct{}) int {
 
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { <-stop; cancel() }()
-	go func() { <-goOn; client.ResumeFetchTopics(o.topic) }()
+	go func() { <-goOn; client.ResumeFetchTopics(o.topics()...) }()
 	received := 0
 	for ctx.Err() == nil {
 		fetches := client.PollFetches(ctx)
@@ -106,10 +106,10 @@ func consume(o *options, e *events, stop, goOn <-chan struct{}) int {
 		count := 0
 		fetches.EachRecord(func(record *kgo.Record) {
 			count++
-			e.emit("recv", fields{"pt": record.Partition, "o": record.Offset, "v": head(record.Value)})
+			e.emit("recv", fields{"pt": o.part(record.Topic, record.Partition), "o": record.Offset, "v": head(record.Value)})
 		})
 		if received += count; o.hold > 0 && received >= o.hold && received-count < o.hold {
-			client.PauseFetchTopics(o.topic)
+			client.PauseFetchTopics(o.topics()...)
 		}
 		if count > 0 && o.group != "" && o.assign == "" {
 			switch o.commit {
@@ -143,7 +143,7 @@ func (o *options) committed(e *events) func(*kgo.Client, *kmsg.OffsetCommitReque
 		offsets := map[string]int64{}
 		for _, topic := range request.Topics {
 			for _, part := range topic.Partitions {
-				offsets[strconv.Itoa(int(part.Partition))] = part.Offset
+				offsets[strconv.Itoa(int(o.part(topic.Topic, part.Partition)))] = part.Offset
 			}
 		}
 		outcome := fields{"ok": true, "offsets": offsets}
@@ -161,15 +161,6 @@ func (o *options) committed(e *events) func(*kgo.Client, *kmsg.OffsetCommitReque
 		}
 		e.emit("commit", outcome)
 	}
-}
-
-func numbers(parts map[string][]int32) []int32 {
-	all := []int32{}
-	for _, some := range parts {
-		all = append(all, some...)
-	}
-	slices.Sort(all)
-	return all
 }
 
 // The value without its padding: its first five words.

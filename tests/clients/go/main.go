@@ -25,6 +25,8 @@ type options struct {
 
 	group, assign, from, commit, isolation string
 	hold, groups, members                  int
+
+	many int
 }
 
 func main() {
@@ -37,7 +39,11 @@ func main() {
 	switch os.Args[1] {
 	case "produce":
 		stop, _ := wishes()
-		code = produce(o, e, stop)
+		if o.many > 0 {
+			code = produceMany(o, e, stop)
+		} else {
+			code = produce(o, e, stop)
+		}
 	case "consume":
 		stop, goOn := wishes()
 		code = consume(o, e, stop, goOn)
@@ -77,6 +83,7 @@ func parse(command string, words []string) *options {
 		set.IntVar(&o.partition, "partition", -1, "")
 		set.BoolVar(&o.logSends, "log-sends", false, "")
 		set.StringVar(&o.transactionalID, "transactional-id", "", "")
+		set.IntVar(&o.many, "many", 0, "so many producers, each of a topic, an id and a name of its own")
 	default:
 		set.StringVar(&o.group, "group", "", "")
 		set.StringVar(&o.assign, "assign", "", "")
@@ -85,6 +92,7 @@ func parse(command string, words []string) *options {
 		set.StringVar(&o.isolation, "isolation", "", "")
 		set.IntVar(&o.groups, "groups", 1, "of a herd")
 		set.IntVar(&o.members, "members", 1, "of each of its groups")
+		set.IntVar(&o.many, "many", 0, "so many topics of one partition each, as partitions of one")
 		set.IntVar(&o.hold, "hold", 0, "after so many records it stands still, until a line `go`")
 	}
 	set.Parse(words)

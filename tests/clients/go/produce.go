@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 	}
 	defer client.Close()
 	var acked, failed atomic.Int64
+	var waits longest
 	var open *transactions
 	if o.transactionalID != "" {
 		open = &transactions{client: client, e: e, acked: &acked, number: -1}
@@ -76,7 +78,9 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 		record := &kgo.Record{
 			Topic: o.topic, Partition: int32(max(o.partition, 0)), Key: []byte(key), Value: value(o, seq, key, id),
 		}
+		since := time.Now()
 		client.Produce(context.Background(), record, func(written *kgo.Record, err error) {
+			waits.note(since)
 			if err != nil {
 				failed.Add(1)
 				e.emit("fail", fields{"s": seq, "k": key, "id": id, "error": err.Error()})
@@ -98,10 +102,22 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 	client.Flush(context.Background())
 	if open != nil {
 		open.end()
+		fmt.Fprintf(os.Stderr, "%s: the longest wait for a record %d ms, for an end %d ms\n", o.name, waits.ms(), open.ends.ms())
 	}
 	e.emit("done", fields{"sent": sent, "acked": acked.Load(), "failed": failed.Load()})
 	return 0
 }
+
+// The longest of many waits.
+type longest struct{ nanos atomic.Int64 }
+
+func (l *longest) note(since time.Time) {
+	took := int64(time.Since(since))
+	for before := l.nanos.Load(); took > before && !l.nanos.CompareAndSwap(before, took); before = l.nanos.Load() {
+	}
+}
+
+func (l *longest) ms() int64 { return l.nanos.Load() / int64(time.Millisecond) }
 
 // Waits until record seq is due; says whether the wish to stop came first.
 func stopped(stop <-chan struct{}, start time.Time, rate, seq int) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -19,6 +20,7 @@ type transactions struct {
 	e      *events
 	acked  *atomic.Int64
 	number int
+	ends   longest
 
 	lock    sync.Mutex
 	written []fields
@@ -48,7 +50,9 @@ func (t *transactions) end() {
 	}
 	t.client.Flush(context.Background())
 	commits := t.number%aborts != aborts-1
+	since := time.Now()
 	err := t.client.EndTransaction(context.Background(), kgo.TransactionEndTry(commits))
+	t.ends.note(since)
 	if err != nil {
 		t.e.emit("log", fields{"level": "ERRCB", "text": "end: " + err.Error()})
 	}

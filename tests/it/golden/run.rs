@@ -135,7 +135,7 @@ impl Runner<'_> {
     fn api_versions(&mut self) {
         let ranges = TABLE.iter().map(|e| (e.key as i16, e.versions)).collect();
         let (answer, version) = match self.version {
-            0..=api_versions::MAX => (api_versions::answer(&Versions { ranges }), self.version),
+            0..=api_versions::MAX => (api_versions::answer(&Versions { ranges }, self.version), self.version),
             _ => (api_versions::fallback(), 0),
         };
         self.answer(version, |out| encode::response(&answer.into(), version, out));
@@ -184,7 +184,7 @@ impl Runner<'_> {
     fn produce(&mut self, body: Bytes) {
         let version = self.version;
         let request = ProduceRequest::decode(body.clone(), version).expect("a request");
-        let plan = produce::plan(&self.cx(), &request, &RefCell::new(Order::default()), false);
+        let plan = produce::plan(&self.cx(), &request, &RefCell::new(Order::default()), false, None);
         let Plan::Send { parts, local, unchanged, .. } = plan else { panic!("it waits: {plan:?}") };
         let mut brokers: Vec<_> = parts.iter().map(|p| (p.side, p.node)).collect();
         brokers.dedup();

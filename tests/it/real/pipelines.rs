@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_cutover::audit::What;
 
+use super::transactions::Pair;
 use crate::support::crowd::{Crowd, LINGER};
 use crate::support::proxy::{FORCED, Proxy};
 use crate::support::rig::Rig;
@@ -41,12 +42,18 @@ fn came_out(crowd: &Crowd) -> BTreeMap<u64, usize> {
 
 #[test]
 fn what_comes_out_is_what_went_in() {
-    let rig = Rig::connect();
+    for begin in [Pair::first, Pair::second] {
+        transform(&begin());
+    }
+}
+
+fn transform(pair: &Pair) {
+    let rig = &pair.rig;
     let (input, output) = (unique("pipe-in"), unique("pipe-out"));
     for topic in [&input, &output] {
         rig.create(topic, PARTITIONS);
     }
-    let mut proxy = Proxy::new(&rig, &[&input, &output]);
+    let mut proxy = Proxy::new(rig, &[&input, &output]);
     proxy.start();
     let part = if Rig::full() { 5_000 } else { 300 };
     let mut into = Crowd::new(&proxy.bootstrap(), &input, &["allow.txt"]);
@@ -79,6 +86,7 @@ fn what_comes_out_is_what_went_in() {
     let moved = proxy.command(&FORCED);
     assert!(moved.status.success(), "{}\n{}", String::from_utf8_lossy(&moved.stderr), proxy.tail());
     further(&out, 100);
+    pair.was_spoken(&proxy);
     into.stop(&["feeds".to_owned()]);
     let went_in = acknowledged(&into);
     eventually("all of it comes out", || came_out(&out).len() >= went_in.len());

@@ -9,6 +9,7 @@ use kafka_cutover::crash::CROSSING;
 use kafka_cutover::ids::Side;
 
 use crate::support::crowd::Crowd;
+use crate::support::own::Own;
 #[cfg(feature = "crash-points")]
 use crate::support::proxy::MIGRATION;
 use crate::support::proxy::Proxy;
@@ -43,8 +44,9 @@ impl Writers {
     }
 }
 
-/// Every reader got all that was committed, once, where its producer says that it is; and nothing else.
-fn are_whole(crowd: &Crowd, readers: &[String]) -> u64 {
+/// Every reader got all that was committed, once, where its producer says that it is; and nothing else. `topic`: of those
+/// that its readers take for one, by the name of who writes to it.
+pub(super) fn are_whole(crowd: &Crowd, readers: &[String], topic: impl Fn(&str) -> Option<usize>) -> u64 {
     let (mut committed, mut sent): (BTreeMap<u64, (String, Option<i64>)>, u64) = (BTreeMap::new(), 0);
     let events = crowd.events();
     for event in &events {
@@ -52,7 +54,8 @@ fn are_whole(crowd: &Crowd, readers: &[String]) -> u64 {
             What::Ack { id, partition, offset, .. } => {
                 // Without a base offset librdkafka numbers the records of a batch from -1 on.
                 let is_counted = event.client.starts_with("confluent") && offset.is_some_and(|at| at < RECORDS_OF_ONE);
-                let before = committed.insert(*id, (partition.clone(), offset.filter(|_| !is_counted)));
+                let place = topic(&event.client).map_or_else(|| partition.clone(), |number| number.to_string());
+                let before = committed.insert(*id, (place, offset.filter(|_| !is_counted)));
                 assert_eq!(before, None, "committed twice: {event:?}");
             }
             What::Fail { .. } => panic!("{event:?}"),
@@ -78,6 +81,36 @@ fn are_whole(crowd: &Crowd, readers: &[String]) -> u64 {
     let committed = committed.len() as u64;
     assert!(sent > committed + committed / 5, "{sent} sent, {committed} committed");
     committed
+}
+
+/// The clusters of a suite's two runs: one with the first protocol of transactions, one with the second, which only brokers of
+/// 4.0 and newer have.
+pub(super) struct Pair {
+    pub(super) rig: Rig,
+    /// The source of the second, which ends with this.
+    second: Option<Own>,
+}
+
+impl Pair {
+    /// 3.9 to 4.3.
+    pub(super) fn first() -> Self {
+        Self { rig: Rig::connect(), second: None }
+    }
+
+    /// 4.3 to 4.3.
+    pub(super) fn second() -> Self {
+        let rig = Rig::connect();
+        let source = Own::start(&rig, Side::Target, 1, &[]);
+        Self { rig: rig.with(Side::Source, &source.bootstrap()), second: Some(source) }
+    }
+
+    /// Those that can have spoken the second one: a transaction begins without being told to. (librdkafka speaks the first
+    /// everywhere.)
+    pub(super) fn was_spoken(&self, proxy: &Proxy) {
+        let asked = |api: &str| proxy.metric(&format!("kafka_cutover_requests_total{{api=\"{api}\"}}"));
+        let (began, ended) = (asked("AddPartitionsToTxn"), asked("EndTxn"));
+        assert_eq!(self.second.is_some(), began < ended, "{began} AddPartitionsToTxn, {ended} EndTxn");
+    }
 }
 
 /// A topic, a proxy, readers of committed records and writers of transactions.
@@ -110,7 +143,7 @@ impl Scene {
         self.crowd.stop_producers();
         self.crowd.wait_for_readers();
         self.crowd.stop(&self.readers);
-        println!("{} records were committed", are_whole(&self.crowd, &self.readers));
+        println!("{} records were committed", are_whole(&self.crowd, &self.readers, |_| None));
         assert_eq!(self.crowd.complaints(), Vec::<String>::new());
         for partition in WholeLog::read(rig, &self.topic).0 {
             let sides: HashSet<Side> = partition.entries.iter().map(|e| e.side).collect();
@@ -122,20 +155,23 @@ impl Scene {
 
 #[test]
 fn transactions_are_whole_over_the_seam() {
-    let rig = Rig::connect();
-    let writers = match Rig::full() {
-        false => Writers { libraries: &LIBRARIES, short: 1, long: 1, slow: "4" },
-        true => Writers { libraries: &LIBRARIES, short: 7, long: 10, slow: "4" },
-    };
-    let scene = Scene::begin(&rig, &writers, &["allow.txt"], Proxy::start);
-    let part = if Rig::full() { 400 } else { 40 };
-    scene.crowd.wait_for_producers(part / 2);
-    scene.proxy.prepare();
-    println!("{:#?}", scene.proxy.switch());
-    scene.crowd.wait_for_producers(part);
-    let proxy_says = scene.proxy.complaints();
-    scene.end(&rig);
-    assert_eq!(proxy_says, Vec::<String>::new());
+    for pair in [Pair::first, Pair::second].map(|begin| begin()) {
+        let rig = &pair.rig;
+        let writers = match Rig::full() {
+            false => Writers { libraries: &LIBRARIES, short: 1, long: 1, slow: "4" },
+            true => Writers { libraries: &LIBRARIES, short: 7, long: 10, slow: "4" },
+        };
+        let scene = Scene::begin(rig, &writers, &["allow.txt"], Proxy::start);
+        let part = if Rig::full() { 400 } else { 40 };
+        scene.crowd.wait_for_producers(part / 2);
+        scene.proxy.prepare();
+        println!("{:#?}", scene.proxy.switch());
+        scene.crowd.wait_for_producers(part);
+        let proxy_says = scene.proxy.complaints();
+        pair.was_spoken(&scene.proxy);
+        scene.end(rig);
+        assert_eq!(proxy_says, Vec::<String>::new());
+    }
 }
 
 /// In the switch, and at each point of the way of an id to the other side: one process after the other ends.

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use kafka_cutover::audit::{AllowList, Checker, Event, Expectations, Producing, Reading, Verdict, What};
 
 use super::board::{Board, Tallies};
+use super::eventually;
 use super::proxy::{run_to_end, signal};
 use super::rig::Rig;
 use super::whole_log::WholeLog;
@@ -34,7 +35,6 @@ pub struct Crowd {
 }
 
 struct Driver {
-    lib: String,
     role: Role,
     child: Child,
     /// Its end is the wish to stop.
@@ -44,6 +44,8 @@ struct Driver {
 
 enum Role {
     Producer,
+    /// So many in one process, by their names.
+    Producers(Vec<String>),
     /// Its group is nobody's to wait for.
     Transformer,
     Member(String),
@@ -74,6 +76,19 @@ impl Crowd {
     pub fn producer(&mut self, lib: &str, name: &str, flags: &[&str]) {
         self.expect.producers.insert(name.to_owned(), Producing::idempotent());
         self.spawn(lib, "produce", name, flags, Role::Producer);
+    }
+
+    /// So many of franz-go in one process: `NAME-0` writes to topic `TOPIC-0`, with `--transactional-id ID` as `ID-0`, and so on;
+    /// every second one at a fifth of the rate.
+    pub fn producers(&mut self, name: &str, count: usize, flags: &[&str]) {
+        let all: Vec<String> = (0..count).map(|n| format!("{name}-{n}")).collect();
+        for one in &all {
+            self.expect.producers.insert(one.clone(), Producing::idempotent());
+            self.expect.libs.insert(one.clone(), "franz-go".to_owned());
+        }
+        let count = count.to_string();
+        let flags = [&["--many", &count], flags].concat();
+        self.spawn("franz-go", "produce", name, &flags, Role::Producers(all));
     }
 
     pub fn member(&mut self, lib: &str, name: &str, group: &str, flags: &[&str]) {
@@ -125,6 +140,14 @@ impl Crowd {
         self.spawn(lib, "consume", name, flags, Role::Assigned { complete });
     }
 
+    /// A client of another topic, or straight at a cluster.
+    pub fn producer_at(&mut self, (bootstrap, topic): (&str, &str), lib: &str, name: &str, flags: &[&str]) {
+        let mine = (self.bootstrap.clone(), self.topic.clone());
+        (self.bootstrap, self.topic) = (bootstrap.to_owned(), topic.to_owned());
+        self.producer(lib, name, flags);
+        (self.bootstrap, self.topic) = mine;
+    }
+
     fn spawn(&mut self, lib: &str, command: &str, name: &str, flags: &[&str], role: Role) {
         self.expect.libs.insert(name.to_owned(), lib.to_owned());
         let mut driver = run();
@@ -139,13 +162,18 @@ impl Crowd {
             std::thread::spawn(move || board_2.hear_stderr(&name_2, stderr)),
         ];
         let stdin = child.stdin.take();
-        let driver = Driver { lib: lib.to_owned(), role, child, stdin, readers };
+        let driver = Driver { role, child, stdin, readers };
         assert!(self.drivers.insert(name.to_owned(), driver).is_none(), "{name} is there already");
     }
 
-    fn producers(&self) -> Vec<String> {
-        let of = |(name, d): (&String, &Driver)| matches!(d.role, Role::Producer).then(|| name.clone());
-        self.drivers.iter().filter_map(of).collect()
+    /// By name; of many in one process, each.
+    fn all_producers(&self) -> Vec<String> {
+        let of = |(name, d): (&String, &Driver)| match &d.role {
+            Role::Producer => vec![name.clone()],
+            Role::Producers(all) => all.clone(),
+            _ => vec![],
+        };
+        self.drivers.iter().flat_map(of).collect()
     }
 
     /// By group.
@@ -155,7 +183,7 @@ impl Crowd {
             match &driver.role {
                 Role::Member(group) => groups.entry(group.clone()).or_default().push(name.clone()),
                 Role::Herd(all) => groups.extend(all.clone()),
-                Role::Producer | Role::Transformer | Role::Assigned { .. } => {}
+                Role::Producer | Role::Producers(_) | Role::Transformer | Role::Assigned { .. } => {}
             }
         }
         groups
@@ -173,7 +201,7 @@ impl Crowd {
     ) -> Tallies {
         // Producers may have a number of records after which they end by themselves.
         let of = |(name, d): (&'_ String, &Driver)| {
-            (d.stdin.is_some() && !matches!(d.role, Role::Producer)).then(|| name.clone())
+            (d.stdin.is_some() && !matches!(d.role, Role::Producer | Role::Producers(_))).then(|| name.clone())
         };
         let readers: Vec<String> = self.drivers.iter().filter_map(of).collect();
         let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
@@ -197,12 +225,12 @@ impl Crowd {
     /// Records of all producers so far.
     pub fn produced(&self) -> u64 {
         let now = self.wait("", |_| true);
-        self.producers().iter().map(|name| self.progress(&now, name)).sum()
+        self.all_producers().iter().map(|name| self.progress(&now, name)).sum()
     }
 
     fn progress(&self, tallies: &Tallies, name: &str) -> u64 {
         let tally = tallies.get(name).cloned().unwrap_or_default();
-        if self.drivers[name].lib == "kcat" { tally.sent } else { tally.acked }
+        if self.expect.libs[name] == "kcat" { tally.sent } else { tally.acked }
     }
 
     /// Until every producer has come `further` than it is now: by what was acknowledged, or where a library keeps that
@@ -211,7 +239,7 @@ impl Crowd {
         let progress = |tallies: &Tallies, name: &String| self.progress(tallies, name);
         let now = self.wait("", |_| true);
         let goals: Vec<(String, u64)> =
-            self.producers().into_iter().map(|name| (name.clone(), progress(&now, &name) + further)).collect();
+            self.all_producers().into_iter().map(|name| (name.clone(), progress(&now, &name) + further)).collect();
         self.wait(&format!("every producer is {further} records further"), |tallies| {
             goals.iter().all(|(name, goal)| progress(tallies, name) >= *goal)
         });
@@ -220,7 +248,7 @@ impl Crowd {
     /// Until every group, and every reader of everything, has as many records as were acknowledged to all producers, which
     /// have ended.
     pub fn wait_for_readers(&self) {
-        let (groups, producers) = (self.members(), self.producers());
+        let (groups, producers) = (self.members(), self.all_producers());
         let of = |(name, d): (&String, &Driver)| match d.role {
             Role::Assigned { complete: true } => Some(vec![name.clone()]),
             _ => None,
@@ -233,6 +261,26 @@ impl Crowd {
             let acked: u64 = producers.iter().map(|name| tally(name).acked).sum();
             readers.iter().all(|names| names.iter().map(|name| tally(name).received).sum::<u64>() >= acked)
         });
+    }
+
+    /// Records of one producer so far.
+    pub fn acked(&self, name: &str) -> u64 {
+        self.board.tally(name).acked
+    }
+
+    /// Until a client has ended by itself.
+    pub fn wait_for_end(&mut self, name: &str) -> ExitStatus {
+        eventually(&format!("{name} ends"), || self.board.tally(name).ended);
+        let mut driver = self.drivers.remove(name).expect("a client of ours");
+        driver.readers.drain(..).for_each(|reader| reader.join().expect("every line is an event"));
+        let status = driver.child.wait().expect("a child of ours");
+        self.board.forget(name);
+        status
+    }
+
+    pub fn complaints_of(&self, name: &str) -> Vec<String> {
+        let own = format!("{name}: ");
+        self.complaints().into_iter().filter(|line| line.starts_with(&own)).collect()
     }
 
     /// What clients have complained of so far, and must not.
@@ -254,7 +302,9 @@ impl Crowd {
     }
 
     pub fn stop_producers(&mut self) {
-        self.stop(&self.producers());
+        let of =
+            |(name, d): (&String, &Driver)| matches!(d.role, Role::Producer | Role::Producers(_)).then(|| name.clone());
+        self.stop(&self.drivers.iter().filter_map(of).collect::<Vec<_>>());
     }
 
     /// Ends clients, all at once, and waits until their processes have ended as they should.
@@ -313,6 +363,11 @@ impl Crowd {
         }
         all.values_mut().for_each(|offsets| offsets.sort_unstable());
         all
+    }
+
+    /// What a process said besides events.
+    pub fn stderr(&self, name: &str) -> Vec<String> {
+        self.board.tally(name).stderr
     }
 
     /// All that was said, each client's in its order.

@@ -38,6 +38,8 @@ pub struct Proxy {
     /// Lines for its config.
     pub more: &'static str,
     pub hold_budget: &'static str,
+    /// Each topic is a migration of its own, named by `numbered`.
+    pub one_by_one: bool,
     /// Clients come to it by themselves: more of them than are looked at.
     pub is_unwatched: bool,
     socket: PathBuf,
@@ -67,6 +69,7 @@ impl Proxy {
             // Brokers, clients and the proxy share few cores: a broker may be silent for long, and is not dead.
             more: "timeouts: { straggling_part: 20s }",
             hold_budget: "20s",
+            one_by_one: false,
             is_unwatched: false,
             socket: home.path().join("control.sock"),
             monitor: std::iter::repeat_with(free_port).find(|other| *other != port).expect("there is no end"),
@@ -105,7 +108,17 @@ impl Proxy {
         let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
         let (socket, state, advertise) = (self.socket.display(), self.state.display(), self.bootstrap());
         let hold_budget = self.hold_budget;
-        let topics = self.topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
+        let one = |name: &str, topics: &[String]| {
+            let topics = topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
+            format!("{{ name: {name}, topics: [{topics}], scheme: producers-first }}")
+        };
+        let migrations = match self.one_by_one {
+            false => one(MIGRATION, &self.topics),
+            true => {
+                let each = self.topics.iter().enumerate().map(|(n, t)| one(&numbered(n), std::slice::from_ref(t)));
+                each.collect::<Vec<_>>().join(", ")
+            }
+        };
         let text = format!(
             "name: {name}\n\
              source: {{ bootstrap: [{source}] }}\n\
@@ -115,7 +128,7 @@ impl Proxy {
              state: {{ dir: {state} }}\n\
              monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
              seal: {{ hold_budget: {hold_budget}, settle_time: 3s, grace_time: 1s }}\n\
-             migrations: [{{ name: {MIGRATION}, topics: [{topics}], scheme: producers-first }}]\n{}\n",
+             migrations: [{migrations}]\n{}\n",
             self.more
         );
         let path = self.path("config.yaml");
@@ -271,13 +284,21 @@ impl Proxy {
     }
 
     pub fn prepare(&self) -> Outcome {
-        let outcome = serde_json::from_str(&self.answer(&["prepare", MIGRATION, "--json"])).expect("an outcome");
+        self.prepare_one(MIGRATION)
+    }
+
+    pub fn prepare_one(&self, migration: &str) -> Outcome {
+        let outcome = serde_json::from_str(&self.answer(&["prepare", migration, "--json"])).expect("an outcome");
         self.relay.learn(); // of topics that the target has now
         outcome
     }
 
     pub fn switch(&self) -> Outcome {
-        serde_json::from_str(&self.answer(&["switch", MIGRATION, "producers", "--json"])).expect("an outcome")
+        self.switch_one(MIGRATION)
+    }
+
+    pub fn switch_one(&self, migration: &str) -> Outcome {
+        serde_json::from_str(&self.answer(&["switch", migration, "producers", "--json"])).expect("an outcome")
     }
 
     /// With what a test's topics leave on the source accepted, as soon as every group has committed behind the seam.
@@ -300,8 +321,19 @@ impl Proxy {
     }
 
     pub fn migration(&self) -> MigrationStatus {
+        self.migrations().into_iter().find(|m| m.name == MIGRATION).expect("the migration of the config")
+    }
+
+    pub fn migrations(&self) -> Vec<MigrationStatus> {
         let status: Status = serde_json::from_str(&self.answer(&["status", "--json"])).expect("a status");
-        status.migrations.into_iter().find(|m| m.name == MIGRATION).expect("the migration of the config")
+        status.migrations
+    }
+
+    /// A line of /metrics, name and labels given; 0 if it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.page("/metrics");
+        let value = page.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        value.map_or(0.0, |n| n.trim().parse().expect("a number"))
     }
 
     /// Lines at WARN or above that are not declared, over all of its processes.
@@ -329,6 +361,11 @@ impl Drop for Proxy {
             eprintln!("--- the log of {} ---\n{}\n---", self.name, self.tail());
         }
     }
+}
+
+/// The migration of a proxy's topic of this number, one by one.
+pub fn numbered(topic: usize) -> String {
+    format!("{MIGRATION}-{topic}")
 }
 
 /// The binary, without what this run's environment says.

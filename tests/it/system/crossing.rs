@@ -27,14 +27,14 @@ async fn switch_with(world: &World, force: bool, dry_run: bool) -> Result<Outcom
 }
 
 /// The switch of producers is done, and its seam is late.
-async fn until_late(world: &World) {
+pub async fn until_late(world: &World) {
     eventually("the late seam is open", async || {
         status(world).await.late_seam.is_some_and(|l| !l.waits_for.open.is_empty())
     })
     .await;
 }
 
-async fn until_placed(world: &World) {
+pub async fn until_placed(world: &World) {
     eventually("the seam has its place", async || status(world).await.late_seam.is_none()).await;
 }
 
@@ -185,11 +185,15 @@ async fn a_late_seam_that_stays_open_can_be_forced() {
     world.prepare().await;
     let mut tx = Producer::begin(&world.address(), "stays").await;
     // It begins when the seal has just looked.
-    let hold = world.source.faults().hold(ApiKey::ListTransactions, None, Point::Answer);
+    let looks = || world.source.faults().hold(ApiKey::ListTransactions, None, Point::Answer);
+    let preflight = looks();
     let switch = world.begin_switch();
-    soon("the seal looks", hold.wait_until_held(1)).await;
+    soon("the preflight looks", preflight.wait_until_held(1)).await;
+    let seal = looks();
+    preflight.release();
+    soon("the seal looks", seal.wait_until_held(1)).await;
     assert_eq!(tx.add(&[("moved", 0)]).await, [0]);
-    hold.release();
+    seal.release();
     let outcome = soon("the switch ends", switch).await.unwrap().expect("switched");
     assert!(outcome.done.iter().any(|line| line.contains("stays (since ")), "{outcome:?}");
     let outcome = switch_with(&world, true, false).await.expect("it is aborted");
@@ -265,7 +269,7 @@ async fn a_pipeline_stays_with_its_group_until_that_has_moved() {
 }
 
 /// A position of a group, in a way that waits for open transactions: error and offset.
-async fn place(world: &World, group: &str, partition: usize) -> (i16, i64) {
+pub async fn place(world: &World, group: &str, partition: usize) -> (i16, i64) {
     let group = OffsetFetchRequestGroup::default().with_group_id(text(group).into()).with_topics(None);
     let request = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
     let answer = world.client().await.ask(&request, 8).await;

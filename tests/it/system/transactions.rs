@@ -88,7 +88,7 @@ impl Producer {
         results.map(|r| r.partition_error_code).collect()
     }
 
-    fn batch(&mut self, topic: &str, partition: i32, records: i32) -> ProduceRequest {
+    pub fn batch(&mut self, topic: &str, partition: i32, records: i32) -> ProduceRequest {
         let plan = Plan { attributes: TRANSACTIONAL, ..idempotent(self.pid, self.epoch, self.sequence, records) };
         self.sequence += records;
         produce(topic, partition, encode(plan))
@@ -108,12 +108,16 @@ impl Producer {
         (part.error_code, part.base_offset)
     }
 
-    pub async fn end(&mut self, commit: bool) -> i16 {
-        let request = EndTxnRequest::default()
+    pub fn ending(&self, commit: bool) -> EndTxnRequest {
+        EndTxnRequest::default()
             .with_transactional_id(text(self.id).into())
             .with_producer_id(self.pid.into())
             .with_producer_epoch(self.epoch)
-            .with_committed(commit);
+            .with_committed(commit)
+    }
+
+    pub async fn end(&mut self, commit: bool) -> i16 {
+        let request = self.ending(commit);
         soon("the transaction ends", self.raw.ask(&request, 4)).await.error_code
     }
 
@@ -135,21 +139,25 @@ impl Producer {
             .with_producer_epoch(self.epoch)
             .with_group_id(text(group).into());
         let added = self.raw.ask(&request, 4).await.error_code;
+        let request = self.positions(group, topic, partition, offset);
+        let answer = self.raw.ask(&request, 4).await;
+        [added, answer.topics[0].partitions[0].error_code]
+    }
+
+    pub fn positions(&self, group: &str, topic: &str, partition: i32, offset: i64) -> TxnOffsetCommitRequest {
         let partition = TxnOffsetCommitRequestPartition::default()
             .with_partition_index(partition)
             .with_committed_offset(offset)
             .with_committed_metadata(Some(text("mine")));
         let topic =
             TxnOffsetCommitRequestTopic::default().with_name(text(topic).into()).with_partitions(vec![partition]);
-        let request = TxnOffsetCommitRequest::default()
+        TxnOffsetCommitRequest::default()
             .with_transactional_id(text(self.id).into())
             .with_group_id(text(group).into())
             .with_producer_id(self.pid.into())
             .with_producer_epoch(self.epoch)
             .with_generation_id(-1)
-            .with_topics(vec![topic]);
-        let answer = self.raw.ask(&request, 4).await;
-        [added, answer.topics[0].partitions[0].error_code]
+            .with_topics(vec![topic])
     }
 }
 

@@ -84,8 +84,19 @@ impl World {
 
     /// A source of so many nodes, and a target of one; stopped.
     pub fn of_nodes(nodes: usize, partitions: i32, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of_features(nodes, partitions, &[], change)
+    }
+
+    /// The same with features finalized on both.
+    pub fn of_features(
+        nodes: usize,
+        partitions: i32,
+        features: &[(&'static str, i16)],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let cluster = |name: &str, node_id_base, nodes| {
-            let spec = ClusterSpec { name: name.into(), node_id_base, nodes, ..ClusterSpec::default() };
+            let features = features.to_vec();
+            let spec = ClusterSpec { name: name.into(), node_id_base, nodes, features, ..ClusterSpec::default() };
             Cluster::start(spec).expect("an embedded cluster starts")
         };
         let (source, target) = (cluster("source", 1_600_000_001, nodes), cluster("target", 1_700_000_001, 1));
