@@ -10,6 +10,7 @@ mod every_client;
 mod groups;
 mod herd;
 mod leaving;
+mod long_transactions;
 mod lost_answer;
 mod one_by_one;
 mod outage;

@@ -28,9 +28,6 @@ func herd(o *options, e *events, stop, goOn <-chan struct{}) int {
 	return 0
 }
 
-// How much slower every second of many producers is.
-const slower = 5
-
 // Many producers: of topic T-0 and so on, each a client of its own.
 func produceMany(o *options, e *events, stop <-chan struct{}) int {
 	var left sync.WaitGroup
@@ -42,7 +39,7 @@ func produceMany(o *options, e *events, stop <-chan struct{}) int {
 			one.transactionalID = fmt.Sprintf("%s-%d", o.transactionalID, number)
 		}
 		if number%2 == 1 {
-			one.rate = max(1, o.rate/slower)
+			one.rate /= o.slower
 		}
 		left.Add(1)
 		go func() {

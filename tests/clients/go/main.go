@@ -17,7 +17,8 @@ type options struct {
 	bootstrap, topic, name string
 	extra                  properties
 
-	records, rate, keys, size    int
+	records, keys, size          int
+	rate                         float64
 	acks, idempotent, compresses string
 	partition                    int
 	logSends                     bool
@@ -26,7 +27,8 @@ type options struct {
 	group, assign, from, commit, isolation string
 	hold, groups, members                  int
 
-	many int
+	many   int
+	slower float64
 }
 
 func main() {
@@ -74,7 +76,7 @@ func parse(command string, words []string) *options {
 		set.StringVar(&o.group, "group", "", "")
 	case "produce":
 		set.IntVar(&o.records, "records", 0, "")
-		set.IntVar(&o.rate, "rate", 0, "records a second, 0: as fast as it goes")
+		set.Float64Var(&o.rate, "rate", 0, "records a second, 0: as fast as it goes")
 		set.IntVar(&o.keys, "keys", 16, "")
 		set.StringVar(&o.acks, "acks", "", "all, 1 or 0")
 		set.StringVar(&o.idempotent, "idempotent", "", "true or false")
@@ -84,6 +86,7 @@ func parse(command string, words []string) *options {
 		set.BoolVar(&o.logSends, "log-sends", false, "")
 		set.StringVar(&o.transactionalID, "transactional-id", "", "")
 		set.IntVar(&o.many, "many", 0, "so many producers, each of a topic, an id and a name of its own")
+		set.Float64Var(&o.slower, "slower", 5, "how much slower every second of them is")
 	default:
 		set.StringVar(&o.group, "group", "", "")
 		set.StringVar(&o.assign, "assign", "", "")

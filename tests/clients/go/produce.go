@@ -100,10 +100,12 @@ func produce(o *options, e *events, stop <-chan struct{}) int {
 		})
 	}
 	client.Flush(context.Background())
+	said := fmt.Sprintf("%s: the longest wait for a record %d ms", o.name, waits.ms())
 	if open != nil {
 		open.end()
-		fmt.Fprintf(os.Stderr, "%s: the longest wait for a record %d ms, for an end %d ms\n", o.name, waits.ms(), open.ends.ms())
+		said += fmt.Sprintf(", for an end %d ms", open.ends.ms())
 	}
+	fmt.Fprintln(os.Stderr, said)
 	e.emit("done", fields{"sent": sent, "acked": acked.Load(), "failed": failed.Load()})
 	return 0
 }
@@ -120,10 +122,10 @@ func (l *longest) note(since time.Time) {
 func (l *longest) ms() int64 { return l.nanos.Load() / int64(time.Millisecond) }
 
 // Waits until record seq is due; says whether the wish to stop came first.
-func stopped(stop <-chan struct{}, start time.Time, rate, seq int) bool {
+func stopped(stop <-chan struct{}, start time.Time, rate float64, seq int) bool {
 	wait := time.Duration(0)
 	if rate > 0 {
-		wait = time.Until(start.Add(time.Duration(seq) * time.Second / time.Duration(rate)))
+		wait = time.Until(start.Add(time.Duration(float64(seq) / rate * float64(time.Second))))
 	}
 	if wait > 0 {
 		select {

@@ -68,24 +68,10 @@ fn one_after_the_other(pair: &Pair) {
     crowd.stop(&[&reader]);
     let topic_of = |client: &str| client.rsplit('-').next().and_then(|number| number.parse().ok());
     println!("{} records were committed", are_whole(&crowd, &[reader], topic_of));
-    println!("{:#?}", longest(&crowd));
+    println!("the longest waits of franz-go's, for a record and for an end: {:?} ms", crowd.longest_waits("franz-go"));
     assert_eq!(crowd.complaints(), Vec::<String>::new());
     let ids = size.topics + 2 * size.each;
     assert_eq!(proxy.metric("kafka_cutover_transactional_ids_moved_total"), ids as f64, "each once");
     proxy.stop();
     assert_eq!(proxy.complaints(), Vec::<String>::new());
-}
-
-/// The three longest waits for a record, and for the end of a transaction, in milliseconds.
-fn longest(crowd: &Crowd) -> [Vec<u64>; 2] {
-    let lines = crowd.stderr("franz-go");
-    let number =
-        |line: &str, of: &str| -> Option<u64> { line.split_once(of)?.1.split_whitespace().next()?.parse().ok() };
-    ["for a record ", "for an end "].map(|of| {
-        let mut all: Vec<u64> = lines.iter().filter_map(|line| number(line, of)).collect();
-        assert!(!all.is_empty(), "{lines:?}");
-        all.sort_unstable_by(|a, b| b.cmp(a));
-        all.truncate(3);
-        all
-    })
 }

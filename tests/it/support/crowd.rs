@@ -365,9 +365,16 @@ impl Crowd {
         all
     }
 
-    /// What a process said besides events.
-    pub fn stderr(&self, name: &str) -> Vec<String> {
-        self.board.tally(name).stderr
+    /// The three longest waits for a record, and for the end of a transaction, of franz-go's producers that have ended, in ms.
+    pub fn longest_waits(&self, name: &str) -> [Vec<u64>; 2] {
+        let lines = self.board.tally(name).stderr;
+        let number = |line: &str, of: &str| line.split_once(of)?.1.split_whitespace().next()?.parse().ok();
+        ["wait for a record ", "for an end "].map(|of| {
+            let mut all: Vec<u64> = lines.iter().filter_map(|line| number(line, of)).collect();
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            all.truncate(3);
+            all
+        })
     }
 
     /// All that was said, each client's in its order.

@@ -48,6 +48,11 @@ impl Own {
         hosts.chain(self.ids.iter().cloned()).chain(cluster).collect()
     }
 
+    /// The number of the node that calls itself so.
+    pub fn index(&self, id: i32) -> usize {
+        self.ids.iter().position(|known| *known == id.to_string()).expect("a node of ours")
+    }
+
     /// Where its nodes listen.
     pub fn bootstrap(&self) -> String {
         self.nodes.join(",")
@@ -58,6 +63,16 @@ impl Own {
         for index in 0..self.nodes.len() {
             self.node("kill-node", index, &[]);
         }
+    }
+
+    /// SIGKILL for one.
+    pub fn kill_node(&self, index: usize) {
+        self.node("kill-node", index, &[]);
+    }
+
+    /// One again, with what it had, until it serves.
+    pub fn start_node_again(&self, index: usize) {
+        self.node("start-node", index, &[]);
     }
 
     /// All nodes again, with what they had. Whoever needs them waits for what it needs.

@@ -38,6 +38,7 @@ pub struct Proxy {
     /// Lines for its config.
     pub more: &'static str,
     pub hold_budget: &'static str,
+    pub late_seam_max: &'static str,
     /// Each topic is a migration of its own, named by `numbered`.
     pub one_by_one: bool,
     /// Clients come to it by themselves: more of them than are looked at.
@@ -69,6 +70,7 @@ impl Proxy {
             // Brokers, clients and the proxy share few cores: a broker may be silent for long, and is not dead.
             more: "timeouts: { straggling_part: 20s }",
             hold_budget: "20s",
+            late_seam_max: "30s",
             one_by_one: false,
             is_unwatched: false,
             socket: home.path().join("control.sock"),
@@ -107,7 +109,7 @@ impl Proxy {
     pub fn config(&self) -> PathBuf {
         let (name, port, monitor, source, target) = (&self.name, self.port, self.monitor, &self.source, &self.target);
         let (socket, state, advertise) = (self.socket.display(), self.state.display(), self.bootstrap());
-        let hold_budget = self.hold_budget;
+        let (hold_budget, late_seam_max) = (self.hold_budget, self.late_seam_max);
         let one = |name: &str, topics: &[String]| {
             let topics = topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
             format!("{{ name: {name}, topics: [{topics}], scheme: producers-first }}")
@@ -127,7 +129,7 @@ impl Proxy {
              control: {{ socket: {socket} }}\n\
              state: {{ dir: {state} }}\n\
              monitor: {{ bind: '127.0.0.1:{monitor}' }}\n\
-             seal: {{ hold_budget: {hold_budget}, settle_time: 3s, grace_time: 1s }}\n\
+             seal: {{ hold_budget: {hold_budget}, settle_time: 3s, grace_time: 1s, late_seam_max: {late_seam_max} }}\n\
              migrations: [{migrations}]\n{}\n",
             self.more
         );

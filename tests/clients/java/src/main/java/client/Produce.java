@@ -19,7 +19,7 @@ final class Produce {
         String topic = options.need("topic");
         String name = options.need("name");
         long records = options.number("records", 0);
-        long rate = options.number("rate", 0);
+        double rate = Double.parseDouble(options.text("rate", "0"));
         long keys = options.number("keys", 16);
         int size = (int) options.number("size", 0);
         Integer partition = options.has("partition") ? (int) options.number("partition", 0) : null;
@@ -40,7 +40,7 @@ final class Produce {
             Events.emit("ready");
             long start = System.nanoTime();
             while (records == 0 || sent < records) {
-                if (rate > 0 ? stop.by(start + sent * 1_000_000_000L / rate) : stop.wishedFor()) {
+                if (rate > 0 ? stop.by(start + (long) (sent * 1e9 / rate)) : stop.wishedFor()) {
                     break;
                 }
                 long seq = sent++;
