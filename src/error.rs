@@ -75,6 +75,7 @@ pub fn is_retriable(error: i16) -> bool {
             | COORDINATOR_NOT_AVAILABLE
             | NOT_COORDINATOR
             | NOT_CONTROLLER
+            | CONCURRENT_TRANSACTIONS
             | NOT_ENOUGH_REPLICAS
             | NOT_ENOUGH_REPLICAS_AFTER_APPEND
             | KAFKA_STORAGE_ERROR

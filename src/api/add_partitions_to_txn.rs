@@ -52,12 +52,11 @@ impl AddPartitionsToTxn {
             Turn::Step(step) => step,
             Turn::Done(Begun::Go) => self.forward(cx),
             Turn::Done(Begun::Spans) => Step::Answer(self.spans(cx).into()),
-            Turn::Done(Begun::Refused(error)) => {
-                if error == code::TRANSACTION_ABORTABLE {
-                    cx.shared.transactions.refused(self.id(), cx.now_ms);
-                }
-                Step::Answer(self.all(error).into())
+            Turn::Done(Begun::NotTaken) => {
+                cx.shared.transactions.refused(self.id(), cx.now_ms);
+                Step::Answer(self.all(code::TRANSACTION_ABORTABLE).into())
             }
+            Turn::Done(Begun::Refused(error)) => Step::Answer(self.all(error).into()),
         }
     }
 

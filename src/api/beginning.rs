@@ -14,7 +14,7 @@ use crate::error::code;
 use crate::ids::{Side, TopicName};
 use crate::store::identity::is_marker_topic;
 
-/// While somebody else moves or initialises the id.
+/// While somebody else moves the id.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a producer calls itself: id and epoch.
@@ -53,6 +53,8 @@ pub enum Begun {
     /// Its partitions are not all where one transaction can write.
     Spans,
     Refused(i16),
+    /// The new side does not take its id over.
+    NotTaken,
 }
 
 /// Whether a transaction can write without any question.
@@ -120,9 +122,9 @@ impl Beginning {
         }
         let homes = &cx.shared.transactional_homes;
         let (_, places) = self.places(cx);
-        let is_fenced = || has_asked || homes.to_fence(&self.id).is_none_or(|from| !cx.topology.reachable(from));
         let goes_on = || has_asked || cx.shared.transactions.goes_on(&self.id, self.client);
-        match places.begins && is_fenced() || places.stays && !places.begins && goes_on() {
+        let is_fenced = || homes.to_fence(&self.id).is_none_or(|from| !cx.topology.reachable(from));
+        match places.begins && (is_fenced() || goes_on()) || places.stays && !places.begins && goes_on() {
             true => Ready::Yes,
             false => Ready::No,
         }
@@ -170,6 +172,10 @@ impl Beginning {
         }
         let (home, places) = self.places(cx);
         let crossing = match cx.shared.transactional_homes.to_fence(&self.id) {
+            // Its old side could not yet: that was tried with this transaction.
+            Some(_) if places.begins && cx.shared.transactions.goes_on(&self.id, self.client) => {
+                return Turn::Done(Begun::Go);
+            }
             // A crash came between.
             Some(from) if places.begins && cx.topology.reachable(from) => Crossing::to_fence(cx, &self.id, from),
             _ if places.begins => return Turn::Done(Begun::Go),
@@ -223,7 +229,9 @@ impl Beginning {
                 Protocol::First => Begun::Go,
                 Protocol::Second => Begun::Refused(code::INVALID_PRODUCER_EPOCH),
             },
-            crossing::Turn::Done if places.begins => Begun::Go,
+            // Whether its old side has fenced it or cannot now.
+            crossing::Turn::Done if places.begins => self.goes_on(cx),
+            crossing::Turn::Refused(code::TRANSACTION_ABORTABLE) => Begun::NotTaken,
             crossing::Turn::Refused(error) => Begun::Refused(error),
             _ => Begun::Spans,
         })

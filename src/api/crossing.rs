@@ -6,6 +6,7 @@
 //! fences whoever uses the id there. In this order a crash at any point leaves a producer that goes on: fenced before
 //! it is journalled it would be a zombie to both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{
@@ -26,6 +27,8 @@ use crate::store::{Decision, Event, MovedId};
 /// Markers of its last transaction may still be written: asked again for this long, each time after a pause.
 const TIME: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
+/// One that has crossed already does not wait for long until its old side fences it.
+const FENCE_TIME: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Crossing {
@@ -40,8 +43,8 @@ pub(super) struct Crossing {
     native: (i64, i16),
     /// False: a transaction that begins now begins where the last one was.
     may_cross: bool,
-    /// Nobody else moves it meanwhile.
-    _claim: Claim,
+    /// Nobody else moves it meanwhile, nor ends or initialises it.
+    claim: Arc<Claim>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,7 +96,8 @@ impl Crossing {
 
     /// One that has moved, and whose producers of before may not be fenced on the side that it left.
     pub(super) fn to_fence(cx: &Context<'_>, id: &str, from: Side) -> Result<Self, i16> {
-        Self::at(cx, id, (NONE, -1), (from, from.other()), Stage::Fence)
+        let crossing = Self::at(cx, id, (NONE, -1), (from, from.other()), Stage::Fence)?;
+        Ok(Self { until: cx.now + FENCE_TIME, ..crossing })
     }
 
     fn at(
@@ -114,7 +118,7 @@ impl Crossing {
             timeout_ms: FENCING_TIMEOUT_MS,
             native: (NONE, -1),
             may_cross: true,
-            _claim: claim,
+            claim: Arc::new(claim),
         })
     }
 
@@ -221,13 +225,9 @@ impl Crossing {
         self.native = (answer.producer_id.0, answer.producer_epoch);
         crate::crash_point!("crossing.initialised");
         self.stage = Stage::Decide;
-        Turn::Step(Step::Decide(Box::new(Event::TransactionalIdMoved(MovedId {
-            id: self.id.clone(),
-            to: self.to,
-            client: self.client,
-            native: self.native,
-            at_ms: cx.now_ms,
-        }))))
+        let moved =
+            MovedId { id: self.id.clone(), to: self.to, client: self.client, native: self.native, at_ms: cx.now_ms };
+        Turn::Step(Step::Decide(Box::new(Event::TransactionalIdMoved(moved)), Some(self.claim.clone())))
     }
 
     fn decided(&mut self, cx: &Context<'_>) -> Turn {
@@ -252,7 +252,7 @@ impl Crossing {
                 cx.shared.transactional_homes.fenced(&self.id);
                 let event = Event::TransactionalIdFenced { id: self.id.clone() };
                 // Nothing waits for it: if it is lost, the id is fenced once more.
-                drop(cx.shared.decisions.send(Decision { event, done: None }));
+                drop(cx.shared.decisions.send(Decision { event, done: None, claim: None }));
                 Turn::Done
             }
             // Markers of its last transaction are being written.

@@ -12,16 +12,19 @@ use super::transactions::{self, KNOWS_FENCED, ask, native, note_error, shown};
 use super::{Context, Input, Machine, Step};
 use crate::error::code;
 use crate::ids::Side;
+use crate::producers::homes::Claim;
 
 pub struct EndTxn {
     request: EndTxnRequest,
     /// Whose coordinator was asked.
     side: Side,
+    /// The id does not move before it has its answer: with the second protocol its producer is another one then.
+    share: Option<Claim>,
 }
 
 impl EndTxn {
     pub fn new(request: EndTxnRequest) -> Self {
-        Self { request, side: Side::Source }
+        Self { request, side: Side::Source, share: None }
     }
 }
 
@@ -29,6 +32,11 @@ impl Machine for EndTxn {
     fn step(&mut self, cx: &Context<'_>, input: Input) -> Step {
         let id = &self.request.transactional_id;
         let Input::Answers(answers) = input else {
+            self.share = cx.shared.transactional_homes.share(id);
+            if self.share.is_none() {
+                // Every client sends it again.
+                return Step::Answer(EndTxnResponse::default().with_error_code(code::CONCURRENT_TRANSACTIONS).into());
+            }
             let named = (self.request.producer_id, self.request.producer_epoch);
             let (pid, epoch) = match native(cx, id, named, KNOWS_FENCED) {
                 Ok(native) => native,
@@ -38,6 +46,7 @@ impl Machine for EndTxn {
             let request = self.request.clone().with_producer_id(pid).with_producer_epoch(epoch);
             return Step::Ask(vec![ask(cx, id, RequestKind::EndTxn(request))]);
         };
+        self.share = None;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
         let mut answer = match answer {

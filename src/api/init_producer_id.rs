@@ -23,7 +23,7 @@ pub struct InitProducerId {
     side: Side,
     until: Option<Instant>,
     /// Its transactional id does not move meanwhile.
-    claim: Option<Claim>,
+    share: Option<Claim>,
 }
 
 /// The version from which on it knows PRODUCER_FENCED.
@@ -31,17 +31,17 @@ const KNOWS_FENCED: i16 = 4;
 
 impl InitProducerId {
     pub fn new(request: InitProducerIdRequest) -> Self {
-        Self { request, side: Side::Source, until: None, claim: None }
+        Self { request, side: Side::Source, until: None, share: None }
     }
 
     /// By the coordinator of its transactional id.
     fn of_transactions(&mut self, cx: &Context<'_>, id: &str, input: Input) -> Step {
         let Input::Answers(answers) = input else {
             // Every client takes this for "in a moment".
-            let Some(claim) = self.claim.take().or_else(|| cx.shared.transactional_homes.claim(id)) else {
+            self.share = cx.shared.transactional_homes.share(id);
+            if self.share.is_none() {
                 return Self::refuse(code::CONCURRENT_TRANSACTIONS);
-            };
-            self.claim = Some(claim);
+            }
             let named = (self.request.producer_id, self.request.producer_epoch);
             let (pid, epoch) = match native(cx, id, named, KNOWS_FENCED) {
                 Ok(native) => native,
@@ -51,7 +51,7 @@ impl InitProducerId {
             let request = self.request.clone().with_producer_id(pid).with_producer_epoch(epoch);
             return Step::Ask(vec![ask_on(self.side, id, RequestKind::InitProducerId(request))]);
         };
-        self.claim = None;
+        self.share = None;
         let answer = answers.into_iter().next();
         let error = lost_code(answer.as_ref());
         let Some(Ok(ResponseKind::InitProducerId(answer))) = answer else {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use tokio::time::Instant;
 
 use crate::ids::{NodeId, Side};
+use crate::producers::homes::Claim;
 use crate::routing::{Partitions, Shared};
 use crate::store::Event;
 use crate::upstream::{Lane, Lost, Topology};
@@ -212,8 +213,8 @@ pub enum Step {
         newer_than: u64,
         deadline: Instant,
     },
-    /// Until this is in the journal. If it will not be, the connection ends.
-    Decide(Box<Event>),
+    /// Until this is in the journal. If it will not be, the connection ends. The claim is kept until it has been acted on.
+    Decide(Box<Event>, Option<Arc<Claim>>),
     Answer(ResponseKind),
     /// The connection ends; the text is for the log.
     Close(String),

@@ -124,9 +124,18 @@ pub fn plan(
     let mut share = None;
     if let Some(beginning) = beginning_of(cx, request) {
         match begun {
-            Some(Begun::Spans) => return refuse_all(cx, request, order, code::TRANSACTION_ABORTABLE),
-            Some(Begun::Refused(error)) => return refuse_all(cx, request, order, error),
             Some(Begun::Go) | None => {}
+            Some(Begun::Spans) => {
+                let elsewhere = beginning.elsewhere(cx);
+                elsewhere.iter().for_each(|topic| transactions::refuse(cx, beginning.id(), topic));
+                let first = elsewhere.first().map_or("its topics", |topic| &**topic);
+                return refuse_all(cx, request, order, code::TRANSACTION_ABORTABLE, &goes_on_elsewhere(first));
+            }
+            Some(Begun::NotTaken) => {
+                let why = "the other cluster does not take its transactional id over: see the log of the proxy";
+                return refuse_all(cx, request, order, code::TRANSACTION_ABORTABLE, why);
+            }
+            Some(Begun::Refused(error)) => return refuse_all(cx, request, order, error, ""),
         }
         share = match beginning.is_ready(cx, begun.is_some()) {
             Ready::Held => return Plan::Held,
@@ -135,7 +144,7 @@ pub fn plan(
         };
         if share.is_none() {
             return match impatient {
-                true => refuse_all(cx, request, order, code::CONCURRENT_TRANSACTIONS),
+                true => refuse_all(cx, request, order, code::CONCURRENT_TRANSACTIONS, ""),
                 false => Plan::Begin(beginning),
             };
         }
@@ -183,30 +192,22 @@ fn beginning_of(cx: &Context<'_>, request: &ProduceRequest) -> Option<Beginning>
 }
 
 /// Nothing of it is sent.
-fn refuse_all(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, error: i16) -> Plan {
-    let id = request.transactional_id.as_deref().unwrap_or_default();
+fn refuse_all(cx: &Context<'_>, request: &ProduceRequest, order: &RefCell<Order>, error: i16, why: &str) -> Plan {
+    // But for this one no client knows coordinators' words for "in a moment" here.
+    let passes = is_retriable(error);
+    let error = if passes && error != code::CONCURRENT_TRANSACTIONS { code::NOT_LEADER_OR_FOLLOWER } else { error };
+    let why = (!why.is_empty()).then(|| StrBytes::from_string(why.to_owned()));
     let mut local = Vec::new();
     for (t, topic) in request.topics.iter().enumerate() {
         let name = topic_name(cx, topic);
         for (p, partition) in topic.partitions.iter().enumerate() {
-            let answer = match (&name, error) {
-                (None, _) => PartitionProduced::refused(partition.index, unknown_topic(cx.version)),
-                (Some(name), code::TRANSACTION_ABORTABLE) => {
-                    transactions::refuse(cx, id, name);
-                    spans(cx.version, partition.index, name)
-                }
-                // Coordinators' words for "in a moment": clients know none of them here.
-                (Some(name), error) if is_retriable(error) => {
-                    let head = BatchHead::parse(&partition.records.to_bytes()).ok();
-                    if let Some(stamp) = head.as_ref().and_then(Stamp::of) {
-                        let key = (name.clone(), partition.index, stamp.pid);
-                        order.borrow_mut().refused(&key, &stamp, code::NOT_LEADER_OR_FOLLOWER);
-                    }
-                    PartitionProduced::refused(partition.index, code::NOT_LEADER_OR_FOLLOWER)
-                }
-                (Some(_), error) => PartitionProduced::refused(partition.index, error),
-            };
-            local.push(Local { at: (t, p), answer });
+            let head = BatchHead::parse(&partition.records.to_bytes()).ok().filter(|_| passes);
+            if let (Some(name), Some(stamp)) = (&name, head.as_ref().and_then(Stamp::of)) {
+                order.borrow_mut().refused(&(name.clone(), partition.index, stamp.pid), &stamp, error);
+            }
+            let error = if name.is_some() { error } else { unknown_topic(cx.version) };
+            let answer = PartitionProduced::refused(partition.index, error);
+            local.push(Local { at: (t, p), answer: PartitionProduced { error_message: why.clone(), ..answer } });
         }
     }
     Plan::Send { parts: vec![], local, unchanged: false, refused: Refusals(vec![]), share: None }
@@ -415,8 +416,12 @@ fn renamed(records: &Bytes, native: i64, epoch: i16) -> Option<Records> {
 /// it with v11; before, one that all of them know, with its reason in words.
 fn spans(version: i16, index: i32, topic: &TopicName) -> PartitionProduced {
     let error = if version >= 11 { code::TRANSACTION_ABORTABLE } else { code::POLICY_VIOLATION };
-    let why = format!("the log of {topic} goes on on the other cluster: the next transaction will be written there");
-    PartitionProduced { error_message: Some(StrBytes::from_string(why)), ..PartitionProduced::refused(index, error) }
+    let why = StrBytes::from_string(goes_on_elsewhere(topic));
+    PartitionProduced { error_message: Some(why), ..PartitionProduced::refused(index, error) }
+}
+
+fn goes_on_elsewhere(topic: &str) -> String {
+    format!("the log of {topic} goes on on the other cluster: the next transaction will be written there")
 }
 
 /// A retry of what the sealed side has: success, as a broker's own duplicate detection answers it.

@@ -83,7 +83,7 @@ impl TxnOffsetCommit {
         if cx.shared.transactions.carries(id, group, cx.now_ms) && cx.shared.any_prepared() {
             let topics = cx.shared.transactions.topics_of(id);
             let (id, group) = (id.to_string(), group.to_string());
-            return Step::Decide(Box::new(Event::TransactionCarries { id, group, topics }));
+            return Step::Decide(Box::new(Event::TransactionCarries { id, group, topics }), None);
         }
         match enter(cx, group) {
             Ok(entered) => self.under_way = Some(entered),

@@ -88,9 +88,9 @@ async fn act(session: &Rc<Session>, head: &RequestHead, step: Step) -> Result<In
             }
             Input::Woken
         }
-        Step::Decide(event) => {
+        Step::Decide(event, claim) => {
             let (done, durable) = oneshot::channel();
-            let decision = Decision { event: *event, done: Some(done) };
+            let decision = Decision { event: *event, done: Some(done), claim };
             if session.shared.decisions.send(decision).is_err() || durable.await.is_err() {
                 return Err(Reply::Close("what it decides could not be journalled".to_owned()));
             }

@@ -85,6 +85,7 @@ struct Arrived {
     since: Instant,
     /// Decoded once, however often it is tried.
     produce: Option<ProduceRequest>,
+    asked: produce::Asked,
 }
 
 struct Pipeline {
@@ -280,7 +281,7 @@ impl Pipeline {
         };
         shared.metrics.request(api_key, size);
         self.held.take(size);
-        self.backlog.push_back(Arrived { head, body, size, since: Instant::now(), produce: None });
+        self.backlog.push_back(Arrived { head, body, size, since: Instant::now(), produce: None, asked: None });
         Ok(())
     }
 
@@ -362,7 +363,7 @@ impl Pipeline {
         let Some(request) = &arrived.produce else { return Ok(None) };
         let most = self.session.shared.config.timeouts.straggling_part;
         let impatient = self.gated_since.is_some_and(|since| since.elapsed() >= most);
-        match produce::dispatch(&self.session, head, request, &arrived.body, impatient) {
+        match produce::dispatch(&self.session, head, request, &arrived.body, impatient, &mut arrived.asked) {
             Dispatched::Sent(sent) => Ok(Some(sent.answer(self.session.clone()).boxed_local())),
             Dispatched::Held => {
                 self.waits();

@@ -2,6 +2,7 @@
 //! or not. The connection to the broker lives until then.
 #![expect(clippy::disallowed_methods, reason = "io: waits for answers, within a time")]
 
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use super::drive;
 use super::driver::Reply;
 use super::session::Session;
-use crate::api::beginning::Beginning;
+use crate::api::beginning::{Beginning, Begun};
 use crate::api::produce::{self, Part, Plan};
 use crate::clock;
 use crate::error::{code, is_definite, is_retriable, is_stale_topology};
@@ -31,6 +32,9 @@ use crate::wire::chain::{Chain, ChainWriter};
 use crate::wire::frame::{self, RequestHead};
 use crate::wire::produce::{PartitionProduced, ProduceRequest, ProduceResponse};
 use crate::wire::{WireError, decode, encode};
+
+/// Where the transaction of a produce request may begin, once that was asked, and known.
+pub type Asked = Option<Rc<Cell<Option<Begun>>>>;
 
 /// What the dispatcher does with a produce request.
 pub enum Dispatched {
@@ -56,28 +60,32 @@ struct Waiting {
 }
 
 /// Plans and sends, without awaiting anything in between. `body` is the request as it came.
-/// `impatient`: a gate has kept it for so long that it is sent back to its client.
+/// `impatient`: a gate has kept it for so long that it is sent back to its client. `asked`: the request's own.
 pub fn dispatch(
     session: &Rc<Session>,
     head: &RequestHead,
     request: &ProduceRequest,
     body: &Bytes,
     impatient: bool,
+    asked: &mut Asked,
 ) -> Dispatched {
     let version = head.api_version;
     let cx = session.context(version);
-    let asked = session.beginning.get().filter(|(of, _)| *of == head.correlation_id);
-    let begun = asked.and_then(|(_, begun)| begun);
+    let begun = asked.as_ref().and_then(|answer| answer.get());
     let plan = produce::plan(&cx, request, &session.order, impatient, begun);
     let (parts, local, unchanged, refused, share) = match plan {
         Plan::Send { parts, local, unchanged, refused, share } => (parts, local, unchanged, refused, share),
         Plan::Begin(beginning) => {
-            if asked.is_none_or(|(_, begun)| begun.is_some()) {
-                begin(session, head, beginning);
+            if asked.is_none() || begun.is_some() {
+                *asked = Some(begin(session, head, beginning));
             }
             return Dispatched::Gated;
         }
-        Plan::Held => return Dispatched::Held,
+        Plan::Held => {
+            // What was found may be another thing behind a seal.
+            asked.take_if(|answer| answer.get().is_some());
+            return Dispatched::Held;
+        }
         Plan::Gated => return Dispatched::Gated,
         Plan::Ask { side, node, topic, index, seals, pid, live } => {
             live.gate().asks(pid);
@@ -88,7 +96,6 @@ pub fn dispatch(
     if let Some(until) = session.throttled_until(parts.iter().map(|p| (p.side, p.node))) {
         return Dispatched::Throttled(until);
     }
-    session.beginning.set(None);
     refused.tell(&session.order);
     for part in &parts {
         if let Some((key, stamp, at)) = part.order() {
@@ -150,17 +157,14 @@ pub fn dispatch(
 }
 
 /// A task of its own: an id that is on its way is not given up in the midst of it, whatever becomes of its client.
-fn begin(session: &Rc<Session>, head: &RequestHead, beginning: Beginning) {
-    session.beginning.set(Some((head.correlation_id, None)));
-    let (session, head) = (session.clone(), head.clone());
+fn begin(session: &Rc<Session>, head: &RequestHead, beginning: Beginning) -> Rc<Cell<Option<Begun>>> {
+    let answer = Rc::new(Cell::new(None));
+    let (session, head, told) = (session.clone(), head.clone(), answer.clone());
     tokio::task::spawn_local(async move {
-        let begun = drive::begin(&session, &head, beginning).await;
-        let is_awaited = session.beginning.get().is_some_and(|(of, _)| of == head.correlation_id);
-        if is_awaited {
-            session.beginning.set(Some((head.correlation_id, Some(begun))));
-        }
+        told.set(Some(drive::begin(&session, &head, beginning).await));
         session.shared.stir_gates();
     });
+    answer
 }
 
 fn by_broker(parts: Vec<Part>) -> Vec<Vec<Part>> {

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::order::Order as GroupOrder;
 use crate::api::Context;
-use crate::api::beginning::Begun;
 use crate::clock;
 use crate::ids::{NodeId, Side};
 use crate::producers::Order;
@@ -39,8 +38,6 @@ pub struct Session {
     rebalance_patience: Cell<Duration>,
     /// Brokers that read no more produce of this client until then: it is over its quota (KIP-219).
     throttled: RefCell<HashMap<(Side, NodeId), Instant>>,
-    /// Where the transaction of the produce request that waits may begin: by its correlation id, and what was found.
-    pub beginning: Cell<Option<(i32, Option<Begun>)>>,
     /// Set when an outcome was lost: the client has to find out by a closed connection, as a broker would have it.
     broken: Cell<bool>,
 }
@@ -53,7 +50,7 @@ impl Session {
         let rebalance_patience = Cell::new(ANSWER_PATIENCE);
         let fetch = super::fetch::Standing::new(&shared);
         let (order, group_order, throttled) = (RefCell::default(), Rc::default(), RefCell::default());
-        let (beginning, broken) = (Cell::new(None), Cell::new(false));
+        let broken = Cell::new(false);
         Rc::new(Self {
             shared,
             nodes,
@@ -65,7 +62,6 @@ impl Session {
             group_order,
             rebalance_patience,
             throttled,
-            beginning,
             broken,
         })
     }

@@ -148,16 +148,14 @@ pub async fn gather(
         let silent = |broker: &Broker| facts.sides[side.index()].brokers.iter().any(|(b, v)| b == broker && v.is_err());
         view.brokers.retain(|_, broker| !silent(broker));
     }
-    if let Some(whole) = whole {
-        let whole = ClusterView { brokers: from.brokers.clone(), ..whole };
-        match writers::gather(admins[Side::Source.index()], &whole, seen).await {
-            Ok(writers) => facts.writers = writers,
-            Err(error) => facts.writers_unknown = Some(error.to_string()),
-        }
-    }
     let mut names: Vec<TopicName> = migrations.iter().flat_map(|m| topics::matched(m, &from)).collect();
     names.sort();
     names.dedup();
+    if let Some(whole) = whole {
+        let whole = ClusterView { brokers: from.brokers.clone(), ..whole };
+        let gathered = writers::gather(admins[Side::Source.index()], &whole, &names, seen).await;
+        (facts.writers, facts.writers_unknown) = gathered;
+    }
     for (side, admin) in Side::BOTH.into_iter().zip(admins) {
         let view = if side == Side::Source { &from } else { &to };
         tried(admin, view, &names, &mut facts.sides[side.index()].refused).await;

@@ -14,7 +14,7 @@ pub const DEFAULT: Side = Side::Source;
 #[derive(Default, Debug)]
 pub struct TransactionalHomes {
     moved: RwLock<HashMap<String, TransactionalIdHome>>,
-    /// Ids that somebody moves or initialises, alone, or whose transactions somebody adds to.
+    /// Ids that somebody moves, alone, or of which somebody asks something where they are at home.
     claimed: Mutex<HashMap<String, Claimed>>,
 }
 
@@ -68,7 +68,7 @@ impl TransactionalHomes {
         }
     }
 
-    /// To move or initialise it. `None`: somebody else does something with it.
+    /// To move it. `None`: somebody else does something with it.
     pub fn claim(self: &Arc<Self>, id: &str) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         if claimed.contains_key(id) {
@@ -78,13 +78,13 @@ impl TransactionalHomes {
         Some(Claim { homes: self.clone(), id: id.to_owned() })
     }
 
-    /// Whether somebody moves or initialises it.
+    /// Whether somebody moves it.
     pub fn is_taken(&self, id: &str) -> bool {
         let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.get(id) == Some(&Claimed::Alone)
     }
 
-    /// To add to its transaction, beside others who do. `None`: it is being moved or initialised.
+    /// To ask something of it at home, beside others who do. `None`: it is being moved.
     pub fn share(self: &Arc<Self>, id: &str) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         match claimed.entry(id.to_owned()).or_insert(Claimed::Shared(0)) {
@@ -107,7 +107,7 @@ enum Claimed {
     Shared(usize),
 }
 
-/// Nobody else moves or initialises this id while it lives.
+/// Nobody else moves this id while it lives.
 #[derive(Debug)]
 pub struct Claim {
     homes: Arc<TransactionalHomes>,

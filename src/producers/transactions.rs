@@ -1,5 +1,6 @@
-//! What the proxy has seen of each transactional producer (DESIGN.md section 7). What is here is lost with the process; nothing
-//! but guards and shadows depends on it. (The guard of a group's move knows how long the process runs, and asks its cluster.)
+//! What the proxy has seen of each transactional producer (DESIGN.md section 7). What is here is lost with the process: guards and
+//! shadows depend on it (that of a group's move knows how long the process runs, and asks its cluster), and what saves a
+//! question to a coordinator that is asked otherwise.
 //!
 //! Bounded: beyond [`MANY`] ids the names of new writers are not kept, only when they wrote last.
 

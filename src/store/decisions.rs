@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Event, Store, StoreError};
+use crate::producers::homes::Claim;
 
 /// Events of one append.
 const AT_ONCE: usize = 256;
@@ -17,6 +18,8 @@ pub struct Decision {
     pub event: Event,
     /// Told when it is durable; dropped if it will not be.
     pub done: Option<oneshot::Sender<()>>,
+    /// Given back once it has been acted on, whether who decided it still waits or not.
+    pub claim: Option<Arc<Claim>>,
 }
 
 /// For ever. `act`: what follows from an event that is durable, whether who decided it still waits or not. `fatal`: nobody knows
@@ -32,16 +35,17 @@ pub async fn run(
         if decided.recv_many(&mut decisions, AT_ONCE).await == 0 {
             return;
         }
-        let (events, done): (Vec<Event>, Vec<_>) = decisions.into_iter().map(|d| (d.event, d.done)).unzip();
+        let (events, done): (Vec<Event>, Vec<_>) = decisions.into_iter().map(|d| (d.event, (d.done, d.claim))).unzip();
         let journal = store.clone();
         let append = move || journal.append(&events).map(|_| events);
         match tokio::task::spawn_blocking(append).await {
             Ok(Ok(events)) => {
                 events.iter().for_each(&act);
-                done.into_iter().flatten().for_each(|done| {
+                for (done, claim) in done {
+                    drop(claim);
                     // Whoever waited may be gone.
-                    done.send(()).unwrap_or_default();
-                });
+                    done.map(|done| done.send(()).unwrap_or_default()).unwrap_or_default();
+                }
             }
             Ok(Err(error @ (StoreError::Unknown(_) | StoreError::Poisoned))) => {
                 tracing::error!(%error, "a decision may or may not be durable: the process ends, its next start decides");

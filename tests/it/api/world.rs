@@ -243,7 +243,7 @@ impl Running<'_> {
     pub fn asks_after(&mut self, input: Input) -> Vec<Ask> {
         match self.step(input) {
             Step::Ask(asks) => asks,
-            Step::Decide(_) => self.asks_after(Input::Woken),
+            Step::Decide(..) => self.asks_after(Input::Woken),
             other => panic!("asks were expected, not {}", name(&other)),
         }
     }
@@ -285,7 +285,7 @@ pub fn name(step: &Step) -> String {
         Step::AwaitTopology { side, .. } => format!("a wait for the {side}"),
         Step::AwaitRoutes { newer_than, .. } => format!("a wait for routes newer than {newer_than}"),
         Step::AwaitMoveEnd { newer_than, .. } => format!("a wait until more than {newer_than} moves have ended"),
-        Step::Decide(event) => format!("a decision: {event:?}"),
+        Step::Decide(event, _) => format!("a decision: {event:?}"),
         Step::Answer(answer) => format!("{answer:?}"),
         Step::Close(text) => format!("the end: {text}"),
     }

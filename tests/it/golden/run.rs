@@ -170,7 +170,7 @@ impl Runner<'_> {
                     self.wait("waits, at most until the group has moved", deadline);
                     Input::Woken
                 }
-                Step::Decide(event) => {
+                Step::Decide(event, _) => {
                     self.say(&format!("decides {event:?}"), None);
                     Input::Woken
                 }

@@ -72,17 +72,26 @@ fn the_source_says_who_writes_what_and_the_proxy_whose_positions_are_carried() {
         assert_eq!(pipeline.end(true).await, 0);
         let source = admin(Side::Source, &pair.source);
         let view = discovery::look(&source, &[]).await.unwrap();
-        let of =
-            async |seen: &Seen| writers::gather(&source, &view, seen).await.unwrap().into_iter().collect::<Vec<_>>();
+        let names: Vec<TopicName> = topics(&["a-1", "b-1", "c-1"]).into_iter().collect();
+        let of = async |names: &[TopicName], seen: &Seen| {
+            let (writers, missing) = writers::gather(&source, &view, names, seen).await;
+            assert_eq!(missing, None);
+            writers.into_iter().collect::<Vec<_>>()
+        };
         let known = [("pipeline".to_owned(), topics(&["c-1"])), ("x".to_owned(), topics(&["a-1", "b-1"]))];
-        assert_eq!(of(&Seen::default()).await, known);
+        assert_eq!(of(&names, &Seen::default()).await, known);
+        // One of them leads to the others.
+        assert_eq!(of(&names[..1], &Seen::default()).await, known);
+        assert_eq!(of(&[], &Seen::default()).await, []);
         let seen = Seen {
             topics: [("x".to_owned(), topics(&["c-1"])), (String::new(), topics(&["b-1"]))].into(),
             carried: vec![("pipeline".to_owned(), "g".to_owned())],
         };
         let known =
             [("pipeline".to_owned(), topics(&["a-1", "c-1"])), ("x".to_owned(), topics(&["a-1", "b-1", "c-1"]))];
-        assert_eq!(of(&seen).await, known);
+        assert_eq!(of(&names, &seen).await, known);
+        let nobody = Seen { carried: vec![("x".to_owned(), "unknown".to_owned())], ..Seen::default() };
+        assert_eq!(of(&[], &nobody).await, [("x".to_owned(), topics(&[]))]);
     });
     let found = preflight::check(&pair.config).unwrap().findings;
     assert_eq!(found.iter().map(|f| f.code.as_str()).collect::<Vec<_>>(), ["transactions_span"], "{found:?}");

@@ -1,6 +1,9 @@
 //! Transactions of the second protocol (KIP-890) over a seam: they begin of themselves, with a batch or with positions, and every
 //! end gives their producer a new epoch.
 
+use std::time::Duration;
+
+use kafka_cutover::config::Config;
 use kafka_cutover::embedded::{Effect, Point};
 use kafka_cutover::ids::Side;
 #[cfg(feature = "crash-points")]
@@ -15,6 +18,7 @@ use super::world::*;
 
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
 const PRODUCER_FENCED: i16 = 90;
 const NOT_COORDINATOR: i16 = 16;
 const TRANSACTION_ABORTABLE: i16 = 120;
@@ -23,7 +27,11 @@ const PRODUCE: i16 = 12;
 const END: i16 = 5;
 
 fn world(partitions: i32) -> World {
-    let mut world = World::of_features(1, partitions, &[("transaction.version", 2)], |_| {});
+    world_with(partitions, |_| {})
+}
+
+fn world_with(partitions: i32, change: impl FnOnce(&mut Config)) -> World {
+    let mut world = World::of_features(1, partitions, &[("transaction.version", 2)], change);
     world.source.create_topic("other", 1, &[]).unwrap();
     world.start().expect("the proxy starts");
     world
@@ -201,6 +209,93 @@ async fn batches_on_several_connections_cross_once_and_together() {
     assert_eq!(tx.end(true).await, 0);
     assert_eq!((world.came(Side::Target, 0).len(), world.came(Side::Target, 1).len()), (2, 1));
     assert_eq!(world.metric("kafka_cutover_transactional_ids_moved_total").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_a_batch_that_cannot_begin_is_not_sent_without_it() {
+    let world = world_with(1, |c| c.timeouts.straggling_part = Duration::from_millis(100));
+    let mut tx = Second::begin(&world, "tx").await;
+    world.cut_over().await;
+    let hold = world.target.faults().hold(ApiKey::InitProducerId, None, Point::Process);
+    let batches = [tx.0.batch("moved", 0, 1), tx.0.batch("moved", 0, 1)];
+    for batch in &batches {
+        tx.0.raw.send(batch, PRODUCE).await;
+    }
+    assert_eq!(tx.sent().await, (CONCURRENT_TRANSACTIONS, -1));
+    hold.release();
+    assert_eq!(tx.sent().await, (CONCURRENT_TRANSACTIONS, -1));
+    for (place, batch) in batches.iter().enumerate() {
+        eventually("the client's retries come through, in their order", async || {
+            tx.0.raw.send(batch, PRODUCE).await;
+            match tx.sent().await.0 {
+                CONCURRENT_TRANSACTIONS => false,
+                error => {
+                    assert_eq!(error, 0, "{place}");
+                    true
+                }
+            }
+        })
+        .await;
+    }
+    assert_eq!(tx.end(true).await, 0);
+    assert_eq!(world.came(Side::Target, 0).iter().map(|p| p.base_sequence).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_transaction_ends_while_its_id_is_on_its_way() {
+    let world = world(1);
+    let mut tx = Second::begin(&world, "tx").await;
+    tx.write("moved", 1, true).await;
+    world.cut_over().await;
+    let hold = world.target.faults().hold(ApiKey::InitProducerId, None, Point::Process);
+    let mut gives_up = tx.twin(world.client().await);
+    tx.send("moved", 0, 1).await;
+    soon("it is on its way", hold.wait_until_held(1)).await;
+    assert_eq!(gives_up.end(false).await, CONCURRENT_TRANSACTIONS);
+    hold.release();
+    assert_eq!(tx.sent().await.0, 0);
+    assert_eq!(tx.end(false).await, 0);
+    tx.write("moved", 1, true).await;
+    assert_eq!(world.source.faults().seen(ApiKey::EndTxn), 1, "it ends where it is at home");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_waits_for_no_batch_that_is_on_its_way() {
+    let world = world(1);
+    let mut tx = Second::begin(&world, "tx").await;
+    let hold = world.source.faults().hold_produce(Some("moved"));
+    tx.send("moved", 0, 1).await;
+    soon("it is on its way", hold.wait_until_held(1)).await;
+    let mut heir = Second::begin(&world, "tx").await;
+    hold.release();
+    assert_eq!(tx.sent().await.0, PRODUCER_FENCED);
+    heir.write("moved", 1, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_that_cannot_fence_keeps_nobody_from_going_on() {
+    let world = world(1);
+    let mut tx = Second::begin(&world, "tx").await;
+    world.cut_over().await;
+    world.source.faults().next(usize::MAX, ApiKey::InitProducerId, None, Effect::DropBefore);
+    let mut batch = tx.0.batch("moved", 0, 1);
+    for _ in 0..2 {
+        eventually("the client's retries come through", async || {
+            tx.0.raw.send(&batch, PRODUCE).await;
+            let error = tx.sent().await.0;
+            assert!([0, CONCURRENT_TRANSACTIONS].contains(&error), "{error}");
+            error == 0
+        })
+        .await;
+        eventually("and so do those of its end", async || {
+            let error = tx.end(true).await;
+            assert!([0, CONCURRENT_TRANSACTIONS].contains(&error), "{error}");
+            error == 0
+        })
+        .await;
+        batch = tx.0.batch("moved", 0, 1);
+    }
+    assert_eq!(world.came(Side::Target, 0).len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
