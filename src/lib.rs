@@ -64,6 +64,7 @@ pub mod offsets; // 8. which position it means
 pub mod groups; // 9. who reads
 pub mod producers; // 10. who writes
 pub mod upstream; // 11. out to the brokers
+pub mod mirror; // what is copied, and where it lies
 pub mod store; // 12. what survives a crash
 pub mod control; // 13. the operator
 pub mod monitor; // 14. metrics, health, a page

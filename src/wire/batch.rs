@@ -232,8 +232,8 @@ impl Iterator for Batches<'_> {
     }
 }
 
-/// CRC32C over what a v2 batch's checksum covers, in two parts.
-pub(super) fn crc32c(parts: [&[u8]; 2]) -> u32 {
+/// CRC32C of two parts, such as what a v2 batch's checksum covers.
+pub(crate) fn crc32c(parts: [&[u8]; 2]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     parts.into_iter().for_each(|part| digest.update(part));
     digest.finalize() as u32

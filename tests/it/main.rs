@@ -12,6 +12,7 @@ mod embedded;
 mod golden;
 mod guards;
 mod leaks;
+mod mirror;
 mod monitor;
 mod offered;
 mod offsets;

@@ -1,0 +1,168 @@
+//! The mirror's ledger against the plainest model of it: the list of the origin's offsets that were copied.
+
+use kafka_cutover::ids::Native;
+use kafka_cutover::mirror::checkpoint;
+use kafka_cutover::mirror::ledger::LedgerError;
+use kafka_cutover::mirror::{Ledger, Run};
+use proptest::prelude::*;
+
+/// What happens to a mirror: a gap on the origin, and then so many records of it.
+fn steps() -> impl Strategy<Value = Vec<(i64, i64)>> {
+    let gap = prop_oneof![3 => Just(0i64), 3 => Just(1), 1 => 1i64..300];
+    let count = prop_oneof![1 => Just(0i64), 4 => 1i64..30, 1 => 1i64..3_000];
+    proptest::collection::vec((gap, count), 0..400)
+}
+
+/// By the copy's order: the origin's offset of each record.
+struct Model {
+    start: (i64, i64),
+    copied: Vec<i64>,
+    covered: i64,
+}
+
+impl Model {
+    fn to_copy(&self, origin: i64) -> Option<i64> {
+        (origin < self.covered).then(|| self.start.1 + self.copied.partition_point(|o| *o < origin) as i64)
+    }
+
+    fn to_origin(&self, copy: i64) -> Option<i64> {
+        self.copied.get(usize::try_from((copy - self.start.1).max(0)).unwrap()).copied()
+    }
+}
+
+fn both(start: (i64, i64), steps: &[(i64, i64)]) -> (Ledger, Model) {
+    let mut ledger = Ledger::new(Native(start.0), Native(start.1));
+    let mut model = Model { start, copied: vec![], covered: start.0 };
+    for (gap, count) in steps {
+        let from = model.covered + gap;
+        ledger.copied(Native(from), *count).unwrap();
+        model.copied.extend(from..from + count);
+        model.covered = from + count;
+    }
+    (ledger, model)
+}
+
+/// Offsets at which something may be wrong: the edges of runs, and what lies around them.
+fn edges(ledger: &Ledger) -> Vec<(i64, i64)> {
+    let runs: Vec<Run> = ledger.runs().collect();
+    let around = |run: &Run| [(run.origin.0, run.copy.0), (run.origin_end().0, run.copy_end().0)];
+    let edges = runs.iter().flat_map(around).chain([(ledger.covered().0, ledger.copy_end().0)]);
+    edges.flat_map(|(o, c)| (-2..=2).map(move |d| (o + d, c + d))).collect()
+}
+
+fn agrees(ledger: &Ledger, model: &Model) {
+    assert_eq!(ledger.records(), model.copied.len() as i64);
+    assert_eq!((ledger.covered().0, ledger.copy_end().0), (model.covered, model.start.1 + ledger.records()));
+    for (origin, copy) in edges(ledger) {
+        assert_eq!(ledger.to_copy(Native(origin)).map(|n| n.0), model.to_copy(origin), "of the origin: {origin}");
+        assert_eq!(ledger.to_origin(Native(copy)).map(|n| n.0), model.to_origin(copy), "of the copy: {copy}");
+    }
+    let runs: Vec<Run> = ledger.runs().collect();
+    let each: Vec<i64> = runs.iter().flat_map(|run| run.origin.0..run.origin_end().0).collect();
+    assert_eq!(each, model.copied);
+    // Each as long as it can be, one behind the other on the copy.
+    assert!(runs.windows(2).all(|w| w[0].origin_end() < w[1].origin && w[0].copy_end() == w[1].copy));
+    assert!(runs.iter().all(|run| run.copy.0 == run.origin.0 + run.delta()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn the_ledger_knows_each_offset(start in (0i64..1_000, 0i64..1_000), steps in steps()) {
+        let (ledger, model) = both(start, &steps);
+        agrees(&ledger, &model);
+    }
+
+    #[test]
+    fn what_is_written_of_it_is_read_again(
+        steps in steps(),
+        parts in 1usize..20,
+        torn in any::<prop::sample::Index>(),
+    ) {
+        let start = (7, 3);
+        let (mut ledger, mut model) = (Ledger::new(Native(start.0), Native(start.1)), None);
+        let (mut file, mut written) = checkpoint::whole(&ledger);
+        let mut ends = vec![file.len()];
+        for part in steps.chunks(steps.len().max(1).div_ceil(parts)) {
+            for (gap, count) in part {
+                ledger.copied(Native(ledger.covered().0 + gap), *count).unwrap();
+            }
+            file.extend(checkpoint::more(&ledger, &mut written));
+            ends.push(file.len());
+        }
+        let (read, up_to, good) = checkpoint::read(&file).unwrap();
+        prop_assert_eq!((&read, up_to, good), (&ledger, written, file.len()));
+        agrees(&read, model.get_or_insert_with(|| both(start, &steps).1));
+        // Cut off anywhere behind its first frame it is as of the last checkpoint that is whole.
+        let cut = ends[0] + torn.index(file.len() - ends[0] + 1);
+        let (_, _, good) = checkpoint::read(&file[..cut]).unwrap();
+        prop_assert_eq!(Some(&good), ends.iter().rfind(|end| **end <= cut));
+        // Written as a whole it is the same.
+        prop_assert_eq!(checkpoint::read(&checkpoint::whole(&ledger).0).unwrap().0, ledger);
+    }
+
+    #[test]
+    fn what_the_origin_has_lost_is_forgotten_and_nothing_else(steps in steps(), below in any::<prop::sample::Index>()) {
+        let (mut ledger, model) = both((0, 0), &steps);
+        let below = below.index(usize::try_from(model.covered + 1).unwrap()) as i64;
+        ledger.drop_below(Native(below));
+        for (origin, _) in edges(&ledger).into_iter().filter(|(origin, _)| *origin >= below) {
+            prop_assert_eq!(ledger.to_copy(Native(origin)).map(|n| n.0), model.to_copy(origin));
+        }
+        let from = model.to_copy(below).unwrap_or(ledger.copy_end().0);
+        for (_, copy) in edges(&ledger).into_iter().filter(|(_, copy)| *copy >= from) {
+            prop_assert_eq!(ledger.to_origin(Native(copy)).map(|n| n.0), model.to_origin(copy));
+        }
+        let (read, ..) = checkpoint::read(&checkpoint::whole(&ledger).0).unwrap();
+        prop_assert_eq!(read, ledger);
+    }
+
+    #[test]
+    fn no_file_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>()) {
+        let _ = checkpoint::read(&bytes);
+        let mut ledger = Ledger::new(Native(5), Native(5));
+        for (at, count) in [(6, 3), (11, 1 << 40), (1 << 50, 4)] {
+            ledger.copied(Native(at), count).unwrap();
+        }
+        let mut file = checkpoint::whole(&ledger).0;
+        let at = at.index(file.len());
+        file.splice(at.., bytes);
+        if let Ok((read, ..)) = checkpoint::read(&file) {
+            for (origin, copy) in edges(&read) {
+                prop_assert!(read.to_copy(Native(origin)).is_none_or(|at| at <= read.copy_end()));
+                prop_assert!(read.to_origin(Native(copy)).is_none_or(|at| at < read.covered()));
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_copied_twice_and_nothing_before_the_last() {
+    let mut ledger = Ledger::new(Native(10), Native(0));
+    assert_eq!((ledger.to_copy(Native(10)), ledger.to_origin(Native(0)), ledger.records()), (None, None, 0));
+    ledger.copied(Native(12), 3).unwrap();
+    assert_eq!(ledger.copied(Native(14), 1), Err(LedgerError::Backwards { at: 14, covered: 15 }));
+    assert_eq!(ledger.skipped(Native(14)), Err(LedgerError::Backwards { at: 14, covered: 15 }));
+    // What is behind the last record and will not be copied.
+    assert_eq!(ledger.to_copy(Native(15)), None);
+    ledger.skipped(Native(17)).unwrap();
+    assert_eq!((ledger.to_copy(Native(16)), ledger.to_copy(Native(17))), (Some(Native(3)), None));
+    assert_eq!(ledger.copied(Native(i64::MAX), 1), Err(LedgerError::Overflow));
+    assert_eq!((ledger.copied(Native(17), -1), ledger.records()), (Err(LedgerError::Overflow), 3));
+    assert_eq!(ledger.start(), (Native(12), Native(0)));
+}
+
+#[test]
+fn a_gap_takes_two_to_four_bytes_on_disk_and_hardly_more_in_memory() {
+    const RUNS: i64 = 100_000;
+    for (length, most) in [(20, 2), (10_000, 3), (1_000_000, 4)] {
+        let mut ledger = Ledger::new(Native(0), Native(0));
+        // A marker behind each so many records.
+        (0..RUNS).for_each(|run| ledger.copied(Native(run * (length + 1)), length).unwrap());
+        let (file, _) = checkpoint::whole(&ledger);
+        let gaps = usize::try_from(RUNS).unwrap();
+        assert!(file.len() <= gaps * most + 100, "{} bytes for {RUNS} gaps behind runs of {length}", file.len());
+        assert!(ledger.size() <= gaps * (most + 1), "{} bytes in memory", ledger.size());
+    }
+}
