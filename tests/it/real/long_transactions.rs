@@ -70,7 +70,7 @@ fn switch_under_a_long_one(pair: &Pair) {
     println!("{}", String::from_utf8_lossy(&output.stdout));
     eventually("the seam has its place", || proxy.migration().late_seam.is_none());
     further(&crowd);
-    pair.was_spoken(&proxy);
+    pair.was_spoken(&proxy, &format!("{topic}-0"));
     crowd.stop_producers();
     crowd.wait_for_readers();
     crowd.stop(&[&reader]);

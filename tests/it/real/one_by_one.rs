@@ -62,7 +62,7 @@ fn one_after_the_other(pair: &Pair) {
     println!("holds of {} seals: median {} ms, at most {:?} ms", holds.len(), holds[holds.len() / 2], holds.last());
     eventually("every seam has its place", || proxy.migrations().iter().all(|m| m.late_seam.is_none()));
     crowd.wait_for_producers(size.part);
-    pair.was_spoken(&proxy);
+    pair.was_spoken(&proxy, &format!("{topic}-0"));
     crowd.stop_producers();
     crowd.wait_for_readers();
     crowd.stop(&[&reader]);

@@ -86,7 +86,7 @@ fn transform(pair: &Pair) {
     let moved = proxy.command(&FORCED);
     assert!(moved.status.success(), "{}\n{}", String::from_utf8_lossy(&moved.stderr), proxy.tail());
     further(&out, 100);
-    pair.was_spoken(&proxy);
+    pair.was_spoken(&proxy, &id(0));
     into.stop(&["feeds".to_owned()]);
     let went_in = acknowledged(&into);
     eventually("all of it comes out", || came_out(&out).len() >= went_in.len());

@@ -7,7 +7,8 @@ use kafka_cutover::audit::What;
 #[cfg(feature = "crash-points")]
 use kafka_cutover::crash::CROSSING;
 use kafka_cutover::ids::Side;
-use kafka_protocol::messages::FindCoordinatorRequest;
+use kafka_protocol::messages::{DescribeTransactionsRequest, FindCoordinatorRequest};
+use kafka_protocol::protocol::Request;
 use tokio::runtime::Runtime;
 
 use crate::embedded::raw::{Raw, text};
@@ -21,6 +22,8 @@ use crate::support::whole_log::WholeLog;
 use crate::support::{PATIENCE, eventually, unique};
 
 const LIBRARIES: [&str; 3] = ["java", "confluent", "franz-go"];
+/// The whole version has one id each of these, too.
+const OLD: [&str; 3] = ["java-3.9", "java-2.8", "confluent-2.0"];
 const PARTITIONS: i32 = 3;
 /// Of a transaction, and so of a batch at most.
 const RECORDS_OF_ONE: i64 = 20;
@@ -32,6 +35,8 @@ struct Writers {
     long: usize,
     /// Records a second of a long one, twenty of which are a transaction.
     slow: &'static str,
+    /// Older libraries, with one id each.
+    old: &'static [&'static str],
 }
 
 impl Writers {
@@ -43,6 +48,10 @@ impl Writers {
             };
             (0..self.short).for_each(|n| one(format!("{lib}-short-{n}"), "100"));
             (0..self.long).for_each(|n| one(format!("{lib}-long-{n}"), self.slow));
+        }
+        for lib in self.old {
+            let id = format!("{topic}-{lib}");
+            crowd.producer(lib, lib, &["--rate", "20", "--transactional-id", &id]);
         }
     }
 }
@@ -107,13 +116,22 @@ impl Pair {
         Self { rig: rig.with(Side::Source, &source.bootstrap()), second: Some(source) }
     }
 
-    /// Those that can have spoken the second one: a transaction begins without being told to. (librdkafka speaks the first
-    /// everywhere.)
-    pub(super) fn was_spoken(&self, proxy: &Proxy) {
-        let asked = |api: &str| proxy.metric(&format!("kafka_cutover_requests_total{{api=\"{api}\"}}"));
-        let (began, ended) = (asked("AddPartitionsToTxn"), asked("EndTxn"));
-        assert_eq!(self.second.is_some(), began < ended, "{began} AddPartitionsToTxn, {ended} EndTxn");
+    /// That the producer of this id, of a library that can, has spoken the one that is meant: with the second every transaction ends
+    /// an epoch. (librdkafka speaks the first everywhere.)
+    pub(super) fn was_spoken(&self, proxy: &Proxy, id: &str) {
+        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![text(id).into()]);
+        let answer = ask(&proxy.bootstrap(), &request, 0);
+        let epoch = answer.transaction_states[0].producer_epoch;
+        assert_eq!(self.second.is_some(), epoch > 1, "{id} has epoch {epoch}");
     }
+}
+
+/// What is answered there.
+fn ask<R: Request>(address: &str, request: &R, version: i16) -> R::Response {
+    let answer = Runtime::new().expect("a runtime").block_on(async {
+        tokio::time::timeout(PATIENCE, async { Raw::connect(address).await.ask(request, version).await }).await
+    });
+    answer.expect("an answer in time")
 }
 
 /// A topic, a proxy, readers of committed records and writers of transactions.
@@ -161,8 +179,8 @@ fn transactions_are_whole_over_the_seam() {
     for pair in [Pair::first, Pair::second].map(|begin| begin()) {
         let rig = &pair.rig;
         let writers = match Rig::full() {
-            false => Writers { libraries: &LIBRARIES, short: 1, long: 1, slow: "4" },
-            true => Writers { libraries: &LIBRARIES, short: 7, long: 10, slow: "4" },
+            false => Writers { libraries: &LIBRARIES, short: 1, long: 1, slow: "4", old: &[] },
+            true => Writers { libraries: &LIBRARIES, short: 7, long: 9, slow: "4", old: &OLD },
         };
         let scene = Scene::begin(rig, &writers, &["allow.txt"], Proxy::start);
         let part = if Rig::full() { 400 } else { 40 };
@@ -171,7 +189,7 @@ fn transactions_are_whole_over_the_seam() {
         println!("{:#?}", scene.proxy.switch());
         scene.crowd.wait_for_producers(part);
         let proxy_says = scene.proxy.complaints();
-        pair.was_spoken(&scene.proxy);
+        pair.was_spoken(&scene.proxy, &format!("{}-java-short-0", scene.topic));
         scene.end(rig);
         assert_eq!(proxy_says, Vec::<String>::new());
     }
@@ -183,7 +201,7 @@ fn transactions_are_whole_over_the_seam() {
 fn a_proxy_that_ends_tears_no_transaction() {
     let rig = Rig::connect();
     // franz-go gives a producer up whose new connection ends before its first answer (`ErrFirstReadEOF`), on any cluster.
-    let writers = Writers { libraries: &["java", "confluent"], short: 2, long: 0, slow: "4" };
+    let writers = Writers { libraries: &["java", "confluent"], short: 2, long: 0, slow: "4", old: &[] };
     let mut scene =
         Scene::begin(&rig, &writers, &["allow.txt", "allow-restart.txt"], |p| p.start_to_crash_at("seal.committed"));
     scene.crowd.wait_for_producers(60);
@@ -211,7 +229,7 @@ fn a_coordinator_that_ends_tears_no_transaction() {
         // By the version of this side: a source with the first protocol, or the second.
         let source = Own::start(&rig, *side, 3, &[]);
         let rig = rig.with(Side::Source, &source.bootstrap());
-        let writers = Writers { libraries: &LIBRARIES, short: 2, long: 1, slow: "4" };
+        let writers = Writers { libraries: &LIBRARIES, short: 2, long: 1, slow: "4", old: &[] };
         let scene =
             Scene::begin(&rig, &writers, &["allow.txt", "allow-outage.txt", "allow-coordinator.txt"], Proxy::start);
         scene.crowd.wait_for_producers(40);
@@ -234,8 +252,5 @@ fn a_coordinator_that_ends_tears_no_transaction() {
 fn coordinator(cluster: &Own, id: &str) -> i32 {
     let request = FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![text(id)]);
     let first = cluster.bootstrap().split(',').next().expect("an address").to_owned();
-    let answer = Runtime::new().expect("a runtime").block_on(async {
-        tokio::time::timeout(PATIENCE, async { Raw::connect(&first).await.ask(&request, 4).await }).await
-    });
-    answer.expect("an answer in time").coordinators[0].node_id.0
+    ask(&first, &request, 4).coordinators[0].node_id.0
 }
