@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_cutover::config::Config;
 use kafka_cutover::embedded::{Effect, Point};
 use kafka_cutover::ids::Side;
-#[cfg(feature = "crash-points")]
-use kafka_protocol::messages::ProduceRequest;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, EndTxnRequest, ProduceResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, EndTxnRequest, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::Decodable;
 
 #[cfg(feature = "librdkafka")]
@@ -399,6 +398,62 @@ async fn a_pipeline_goes_over_with_the_group_whose_positions_it_commits() {
     assert_eq!(third.produce("other", 0, 1).await.0, 0);
     assert_eq!(third.commit_positions("g", 1, 6).await, TRANSACTION_ABORTABLE);
     assert_eq!(third.end(false).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_answered_and_harms_nobody() {
+    let world = world(2);
+    let mut tx = Second::begin(&world, "tx").await;
+    tx.write("moved", 1, true).await;
+    world.cut_over().await;
+    let batch = |pid: i64, attributes: i16| encode(Plan { attributes, ..idempotent(pid, 0, 0, 1) });
+    let id = |name: &'static str| Some(text(name).into());
+    let one = |records: Bytes| produce("moved", 0, records).with_transactional_id(id("tx"));
+    let two = |first: Bytes, second: Bytes| {
+        let mut request = one(first);
+        let mut more = request.topic_data[0].partition_data[0].clone().with_index(1);
+        more.records = Some(second);
+        request.topic_data[0].partition_data.push(more);
+        request
+    };
+    let transactional = 1 << 4;
+    let requests = [
+        one(Bytes::new()),
+        one(Bytes::from_static(b"nothing")),
+        one(batch(-1, transactional)),
+        one(batch(1 << 41, transactional)),
+        one(batch(i64::MAX, transactional)),
+        one(batch(7, transactional)).with_transactional_id(id("")),
+        one(batch(7, transactional)).with_transactional_id(id("nobody")),
+        one(batch(7, transactional)).with_transactional_id(None),
+        two(batch(7, transactional), batch(8, transactional)),
+        two(batch(7, transactional), Bytes::from_static(b"nothing")),
+        produce("moved", 99, batch(7, transactional)).with_transactional_id(id("tx")),
+        produce("nowhere", 0, batch(7, transactional)).with_transactional_id(id("tx")),
+        produce("__kafka_cutover.default", 0, batch(7, transactional)).with_transactional_id(id("tx")),
+        one(batch(7, transactional)).with_topic_data(vec![]),
+    ];
+    let mut raw = world.client().await;
+    for (nth, request) in requests.iter().enumerate() {
+        raw.send(request, PRODUCE).await;
+        let Some(answer) = soon("an answer", raw.receive::<ProduceRequest>(PRODUCE)).await else {
+            raw = world.client().await;
+            continue;
+        };
+        let errors = answer.responses.iter().flat_map(|t| &t.partition_responses).map(|p| p.error_code);
+        assert!(errors.clone().all(|error| error != 0), "{nth}: {:?}", errors.collect::<Vec<_>>());
+    }
+    let mut nobody = tx.twin(world.client().await);
+    for (name, pid) in [("", 1), ("nobody", 1), ("tx", -1), ("tx", i64::MAX), ("tx", 1 << 41)] {
+        (nobody.0.id, nobody.0.pid, nobody.0.epoch) = (name, pid, 0);
+        assert_ne!(nobody.end(true).await, 0, "{name} {pid}");
+        let request = nobody.0.positions("g", "moved", 0, 1);
+        let answer = soon("an answer", nobody.0.raw.ask(&request, END)).await;
+        assert_ne!(answer.topics[0].partitions[0].error_code, 0, "{name} {pid}");
+    }
+    tx.write("moved", 1, true).await;
+    assert_eq!(world.came(Side::Target, 0).iter().filter(|p| p.producer_id != 7).count(), 1);
+    assert_eq!(contents(&committed(&world, 0).await).0, [0]);
 }
 
 #[cfg(feature = "crash-points")]
