@@ -1,15 +1,15 @@
 //! The ledger on disk: a file for each partition to which each checkpoint appends what is new, in a frame of its own. A frame
-//! that is not whole ends the file: what it said is found out anew from the logs. Pure; `store` has the files.
+//! that is not whole ends the file. Pure.
 //!
 //! ```text
 //! head     "KCUTLEDG"  format version u16
 //! frame    length u32  crc32c u32  payload         `length` counts the payload; the checksum covers both
-//! payload  as varints the closed bytes before it, the open run's origin, copy and length, and how far the origin is covered;
-//!          then the closed bytes that are new
+//! payload  as varints the closed bytes before it, where the copy begins, the open run's origin, copy and length, and up to
+//!          where the origin is covered; then the closed bytes that are new
 //! ```
 
-use super::ledger::{Ledger, LedgerError, Run};
-use crate::ids::Native;
+use super::ledger::{Ledger, LedgerError};
+use crate::ids::NOffset;
 use crate::wire::batch::crc32c;
 
 const MAGIC: &[u8; 8] = b"KCUTLEDG";
@@ -17,32 +17,67 @@ const FORMAT: u16 = 1;
 /// Length and checksum of a frame.
 const PREFIX: usize = 8;
 
-/// How far a ledger has been written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// A file is written anew when what was appended to it is more than this, and as much as it would be anew.
+const SLACK: usize = 16 * 1024;
+
+/// What a ledger's file says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Written {
     /// Of its closed bytes.
     closed: usize,
+    head: [i64; 5],
+    /// Where these bytes begin: not there any more when the ledger has forgotten some.
+    start: (NOffset, NOffset),
+    /// Bytes of the file.
+    size: usize,
+}
+
+/// What is to be done with its file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// It says all already.
+    Nothing,
+    /// To be appended.
+    More(Vec<u8>),
+    /// To be put in its place.
+    Anew(Vec<u8>),
 }
 
 /// A whole ledger, for a new file.
 pub fn whole(ledger: &Ledger) -> (Vec<u8>, Written) {
     let mut out = [&MAGIC[..], &FORMAT.to_be_bytes()].concat();
-    let mut written = Written::default();
-    out.extend(more(ledger, &mut written));
+    out.extend(framed(&payload(ledger, 0)));
+    let written = Written { closed: ledger.closed.len(), head: ledger.head(), start: ledger.start(), size: out.len() };
     (out, written)
 }
 
-/// What has come since `written`, to be appended; that is then up to here.
-pub fn more(ledger: &Ledger, written: &mut Written) -> Vec<u8> {
-    let open = ledger.open();
-    let mut payload = vec![];
-    put_varint(&mut payload, i64::try_from(written.closed).unwrap_or(i64::MAX));
-    for number in [open.origin.0, open.copy.0, open.length, ledger.covered().0] {
-        put_varint(&mut payload, number);
+/// What has come since `written`, which is then up to here.
+pub fn next(ledger: &Ledger, written: &mut Written) -> Next {
+    let is_longer = ledger.start() == written.start && ledger.closed.len() >= written.closed;
+    if is_longer && ledger.head() == written.head {
+        return Next::Nothing;
     }
-    payload.extend_from_slice(ledger.closed.get(written.closed..).unwrap_or_default());
-    written.closed = ledger.closed.len();
-    framed(&payload)
+    if !is_longer || written.size > SLACK + 2 * ledger.closed.len() || ledger.head()[1] < written.head[1] {
+        let (file, all) = whole(ledger);
+        *written = all;
+        return Next::Anew(file);
+    }
+    let more = framed(&payload(ledger, written.closed));
+    *written = Written {
+        closed: ledger.closed.len(),
+        head: ledger.head(),
+        start: written.start,
+        size: written.size + more.len(),
+    };
+    Next::More(more)
+}
+
+fn payload(ledger: &Ledger, from: usize) -> Vec<u8> {
+    let mut payload = vec![];
+    put_varint(&mut payload, i64::try_from(from).unwrap_or(i64::MAX));
+    ledger.head().into_iter().for_each(|number| put_varint(&mut payload, number));
+    payload.extend_from_slice(ledger.closed.get(from..).unwrap_or_default());
+    payload
 }
 
 /// A file's ledger, and how many of its bytes are good: what follows was not written to its end, and is to be cut off.
@@ -60,17 +95,17 @@ pub fn read(file: &[u8]) -> Result<(Ledger, Written, usize), LedgerError> {
         let mut rest = payload;
         let mut number = || varint(&mut rest).ok_or(LedgerError::Garbled("a frame ends early"));
         let before = number()?;
-        let open = Run { origin: Native(number()?), copy: Native(number()?), length: number()? };
-        let covered = number()?;
+        let head = [number()?, number()?, number()?, number()?, number()?];
         if usize::try_from(before) != Ok(closed.len()) {
             return Err(LedgerError::Garbled("a frame is missing"));
         }
         closed.extend_from_slice(rest);
-        last = Some((open, covered));
+        last = Some(head);
     }
-    let (open, covered) = last.ok_or(LedgerError::Garbled("there is nothing in it"))?;
-    let written = Written { closed: closed.len() };
-    Ok((Ledger::restored(closed, open, covered)?, written, good))
+    let head = last.ok_or(LedgerError::Garbled("there is nothing in it"))?;
+    let ledger = Ledger::restored(closed, head)?;
+    let written = Written { closed: ledger.closed.len(), head, start: ledger.start(), size: good };
+    Ok((ledger, written, good))
 }
 
 fn framed(payload: &[u8]) -> Vec<u8> {

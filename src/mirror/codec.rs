@@ -88,6 +88,26 @@ impl Codec {
     }
 }
 
+/// The frames of lz4 in messages of format 0, whose headers have a wrong checksum, on purpose (KAFKA-3160): one value of the 256 is
+/// what it should be.
+pub fn lz4_of_format_0(bytes: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
+    const HAS_SIZE: u8 = 0x08;
+    let flags = bytes.get(4).copied().unwrap_or_default();
+    // Behind the frame's magic number, its flags and block size, and perhaps the size of the content.
+    let at = if flags & HAS_SIZE == 0 { 6 } else { 14 };
+    let mut frame = bytes.to_vec();
+    let mut last = Codec::Lz4.decompress(&frame, limit);
+    for checksum in 0..=u8::MAX {
+        let is_header = |error: &io::Error| error.to_string().to_lowercase().contains("header");
+        match (&last, frame.get_mut(at)) {
+            (Err(CodecError::Broken(error)), Some(byte)) if is_header(error) => *byte = checksum,
+            _ => break,
+        }
+        last = Codec::Lz4.decompress(&frame, limit);
+    }
+    last
+}
+
 fn bounded(from: impl Read, limit: usize) -> Result<Vec<u8>, CodecError> {
     let mut out = vec![];
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

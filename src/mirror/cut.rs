@@ -4,8 +4,10 @@
 //! that a reader begins in the midst of, one with times that a broker has set, and one of an older format are opened: their
 //! records go into batches that end at every gap. Markers and what was aborted do not go.
 //!
-//! The same bytes of the origin are always cut in the same way, so that a mirror that begins anew writes the same batches, and
-//! the copy's broker knows them again by their sequences.
+//! Every batch is verified before anything that it says is believed. One that was opened may come out a little longer than it was
+//! (a message of format 0 or 1 by some forty bytes, others by what their codec does at its default level): the copy's limits
+//! need that much room. Where a rebuilt batch ends also depends on where a fetch did: what excludes two batches of the same
+//! record is the sequence, not their ends.
 
 use std::collections::HashSet;
 
@@ -31,11 +33,13 @@ pub struct Copy {
     pub batch: Vec<Bytes>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Debug)]
 pub struct Cut {
     pub copies: Vec<Copy>,
     /// Up to here, exclusive, all is in `copies` or is not to be copied.
     pub covered: NOffset,
+    /// Why it ends here.
+    pub failed: Option<CutError>,
 }
 
 #[derive(Debug, Error)]
@@ -49,44 +53,90 @@ pub struct CutError {
 /// An aborted transaction, as a Fetch answer lists it: its producer, and where it begins.
 pub type Aborted = (i64, i64);
 
-/// `fetched`: with an isolation of read_committed, from `from` on. `writer`: as of the records before.
-pub fn cut(fetched: &Bytes, from: NOffset, aborted: &[Aborted], mut writer: Writer) -> Result<Cut, CutError> {
-    let mut aborts = Aborts::new(aborted);
-    let mut done = Cut { copies: vec![], covered: from };
+/// Records of the older formats in one batch: alone each would be a request.
+const GATHERED: usize = 1_000;
+
+/// `fetched`: with an isolation of read_committed, from `from` on. `writer`: as of the records before. `limit`: bytes of one batch,
+/// decompressed.
+pub fn cut(fetched: &Bytes, from: NOffset, aborted: &[Aborted], writer: Writer, limit: usize) -> Cut {
+    let mut cutter =
+        Cutter { aborts: Aborts::new(aborted), writer, limit, copies: vec![], old: vec![], codec: Codec::None };
+    let mut covered = from;
+    let mut failed = None;
     for found in batch::batches(fetched) {
-        let failed = |offset: i64| move |why: RecordError| CutError { offset, why };
-        let (place, head) = found.map_err(|why| failed(done.covered.0)(why.into()))?;
-        let last = head.next_offset();
-        let is_aborted = aborts.concern(&head, fetched.get(place.clone()).unwrap_or_default());
-        if last <= done.covered.0 {
-            continue;
+        let at = |offset: i64| move |why: RecordError| CutError { offset, why };
+        let done = found.map_err(|why| at(covered.0)(why.into())).and_then(|(place, head)| {
+            cutter.take(&fetched.slice(place), &head, covered).map_err(at(head.base_offset))?;
+            Ok(head.next_offset())
+        });
+        match done {
+            Ok(next) => covered = covered.max(Native(next)),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
-        if !head.is_control() && !is_aborted && head.count > 0 {
-            let bytes = fetched.slice(place);
-            let copies = copies(&bytes, &head, done.covered, &mut writer).map_err(failed(head.base_offset))?;
-            done.copies.extend(copies);
-        }
-        done.covered = Native(last);
     }
-    Ok(done)
+    if let Err(why) = cutter.flush() {
+        let offset = cutter.old.first().map_or(covered.0, |record| record.offset);
+        covered = Native(offset);
+        failed = Some(CutError { offset, why });
+    }
+    Cut { copies: cutter.copies, covered, failed }
 }
 
-fn copies(bytes: &Bytes, head: &BatchHead, from: NOffset, writer: &mut Writer) -> Result<Vec<Copy>, RecordError> {
-    if head.magic < 2 {
-        let records = record::older(bytes, head)?;
-        return runs(&records, from, Codec::of(head.attributes)?, writer);
+struct Cutter {
+    aborts: Aborts,
+    writer: Writer,
+    limit: usize,
+    copies: Vec<Copy>,
+    /// Of the older formats, and of one codec: they go together.
+    old: Vec<Record<'static>>,
+    codec: Codec,
+}
+
+impl Cutter {
+    /// All of it is copied, or, after an error, nothing.
+    fn take(&mut self, bytes: &Bytes, head: &BatchHead, from: NOffset) -> Result<(), RecordError> {
+        record::verify(bytes, head)?;
+        let is_aborted = self.aborts.concern(head, bytes, self.limit)?;
+        if head.next_offset() <= from.0 || head.is_control() || is_aborted || head.count == 0 {
+            return Ok(());
+        }
+        let codec = Codec::of(head.attributes)?;
+        if head.magic < 2 {
+            let records = record::older(bytes, head, self.limit)?;
+            if self.codec != codec || self.old.len() + records.len() > GATHERED {
+                self.flush()?;
+            }
+            self.codec = codec;
+            self.old.extend(records.into_iter().filter(|record| record.offset >= from.0));
+            return Ok(());
+        }
+        self.flush()?;
+        let is_whole = i64::from(head.count) == i64::from(head.last_offset_delta) + 1;
+        let is_plain = record::appended_at(head).is_none() && head.attributes & DELETE_HORIZON == 0;
+        if is_whole && is_plain && head.base_offset >= from.0 {
+            let count = i64::from(head.count);
+            let batch = renamed(bytes, head, &self.writer)?;
+            self.writer.records += count;
+            self.copies.push(Copy { origin: Native(head.base_offset), count, batch });
+            return Ok(());
+        }
+        let body = record::opened(bytes, head, self.limit)?;
+        let records = record::records(head, &body)?;
+        let first = records.partition_point(|record| record.offset < from.0);
+        let made = runs(records.get(first..).unwrap_or_default(), codec, &mut self.writer)?;
+        self.copies.extend(made);
+        Ok(())
     }
-    batch::verify_crc(bytes)?;
-    let is_whole = i64::from(head.count) == i64::from(head.last_offset_delta) + 1;
-    let is_plain = record::appended_at(head).is_none() && head.attributes & DELETE_HORIZON == 0;
-    if is_whole && is_plain && head.base_offset >= from.0 {
-        let count = i64::from(head.count);
-        let batch = renamed(bytes, head, writer)?;
-        writer.records += count;
-        return Ok(vec![Copy { origin: Native(head.base_offset), count, batch }]);
+
+    fn flush(&mut self) -> Result<(), RecordError> {
+        let made = runs(&self.old, self.codec, &mut self.writer)?;
+        self.copies.extend(made);
+        self.old.clear();
+        Ok(())
     }
-    let body = record::opened(bytes, head)?;
-    runs(&record::records(head, &body)?, from, Codec::of(head.attributes)?, writer)
 }
 
 /// The batch as it is, of another producer, outside of any transaction.
@@ -104,17 +154,18 @@ fn renamed(bytes: &Bytes, head: &BatchHead, writer: &Writer) -> Result<Vec<Bytes
     Ok(vec![Bytes::copy_from_slice(&first), body])
 }
 
-/// One batch for each stretch without a gap.
-fn runs(records: &[Record<'_>], from: NOffset, codec: Codec, writer: &mut Writer) -> Result<Vec<Copy>, RecordError> {
-    let first = records.partition_point(|record| record.offset < from.0);
+/// One batch for each stretch without a gap. After an error the writer is where it was.
+fn runs(records: &[Record<'_>], codec: Codec, writer: &mut Writer) -> Result<Vec<Copy>, RecordError> {
     let mut copies = vec![];
-    for run in records.get(first..).unwrap_or_default().chunk_by(|a, b| a.offset.checked_add(1) == Some(b.offset)) {
+    let mut next = *writer;
+    for run in records.chunk_by(|a, b| a.offset.checked_add(1) == Some(b.offset)) {
         let Some(begins) = run.first() else { continue };
-        let batch = record::batch_of(run, codec, writer)?;
+        let batch = record::batch_of(run, codec, &next)?;
         let count = i64::try_from(run.len()).unwrap_or(i64::MAX);
-        writer.records += count;
+        next.records += count;
         copies.push(Copy { origin: Native(begins.offset), count, batch: vec![batch] });
     }
+    *writer = next;
     Ok(copies)
 }
 
@@ -133,24 +184,25 @@ impl Aborts {
     }
 
     /// Whether this batch is of one.
-    fn concern(&mut self, head: &BatchHead, bytes: &[u8]) -> bool {
+    fn concern(&mut self, head: &BatchHead, bytes: &[u8], limit: usize) -> Result<bool, RecordError> {
         while let Some((producer, _)) = self.to_come.pop_if(|(_, first)| *first <= head.last_offset()) {
             self.open.insert(producer);
         }
         if head.is_control() {
-            if is_abort(head, bytes) {
+            if is_abort(head, bytes, limit)? {
                 self.open.remove(&head.producer_id);
             }
-            return false;
+            return Ok(false);
         }
-        head.is_transactional() && self.open.contains(&head.producer_id)
+        Ok(head.is_transactional() && self.open.contains(&head.producer_id))
     }
 }
 
 /// Whether a control batch says that its producer's transaction was aborted: its key has a version and then a type, 0 for abort.
-fn is_abort(head: &BatchHead, bytes: &[u8]) -> bool {
-    let Ok(body) = record::opened(bytes, head) else { return false };
-    let Ok(records) = record::records(head, &body) else { return false };
-    let key = records.first().and_then(|record| record.content.get(1..5).map(<[u8]>::to_vec));
-    key.is_some_and(|key| key[2..] == [0, 0])
+fn is_abort(head: &BatchHead, bytes: &[u8], limit: usize) -> Result<bool, RecordError> {
+    let body = record::opened(bytes, head, limit)?;
+    let records = record::records(head, &body)?;
+    // Compaction leaves a marker's batch without the marker, once nothing of its transaction is left.
+    let Some(marker) = records.first() else { return Ok(false) };
+    Ok(marker.content.get(3..5).ok_or(RecordError::Truncated)? == [0, 0])
 }

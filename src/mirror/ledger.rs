@@ -2,8 +2,11 @@
 //!
 //! The copy has no gaps; the origin has one wherever a record is not copied: a transaction's marker, what was aborted, what
 //! compaction took. So the ledger is a list of runs, contiguous on both sides, with the gap on the origin that follows each.
-//! A run and its gap are two varints, two to four bytes for all but the longest; every 64 of them there is a mark, from where
-//! a place is looked up. A topic of a hundred million records in transactions of twenty takes some 12 MB.
+//! A run and its gap are two varints: two bytes where transactions are short, up to four for a run of a million records and a
+//! gap of a hundred, one or two more where both are long. Every 64 of them there is a mark, from where a place is looked up.
+//!
+//! Compaction changes an origin that has been read: nobody can find out later which records were copied. So a run is entered and
+//! written before its records are sent, and a mirror that begins anew cuts its ledger back to where the copy ends (`back_to`).
 
 use thiserror::Error;
 
@@ -66,6 +69,8 @@ pub struct Ledger {
     since: usize,
     /// The last run, which may grow; of no record yet at the beginning.
     open: Run,
+    /// Where the copy begins, whatever was forgotten since.
+    begin: i64,
     /// Up to here, exclusive, every record of the origin is copied or known not to be.
     covered: i64,
 }
@@ -75,7 +80,7 @@ impl Ledger {
     pub fn new(origin: NOffset, copy: NOffset) -> Self {
         let open = Run { origin, copy, length: 0 };
         let first = Mark { origin: origin.0, copy: copy.0, at: 0 };
-        Self { closed: vec![], marks: vec![first], since: 0, open, covered: origin.0 }
+        Self { closed: vec![], marks: vec![first], since: 0, open, begin: copy.0, covered: origin.0 }
     }
 
     /// Up to here, exclusive, the origin is mirrored.
@@ -88,20 +93,20 @@ impl Ledger {
         self.open.copy_end()
     }
 
-    /// Of the copy, by this ledger: the first record of it, and of the origin.
+    /// The first offset of the origin that is known here, and of the copy.
     pub fn start(&self) -> (NOffset, NOffset) {
         let first = self.marks.first().map_or((self.open.origin.0, self.open.copy.0), |m| (m.origin, m.copy));
         (Native(first.0), Native(first.1))
     }
 
-    /// Records that were copied.
+    /// Records that were copied, also those that were forgotten since.
     pub fn records(&self) -> i64 {
-        self.copy_end().0.saturating_sub(self.start().1.0)
+        self.copy_end().0.saturating_sub(self.begin)
     }
 
     /// Bytes that it takes in memory.
     pub fn size(&self) -> usize {
-        self.closed.len() + self.marks.len() * size_of::<Mark>() + size_of::<Self>()
+        self.closed.capacity() + self.marks.capacity() * size_of::<Mark>() + size_of::<Self>()
     }
 
     /// So many records from this offset of the origin on have been copied, behind the last ones.
@@ -195,24 +200,42 @@ impl Ledger {
         Some(Native(run.origin.0 + (at.0 - run.copy.0).max(0)))
     }
 
-    /// Forgets what lies before this offset of the origin, as far as whole steps go: its log starts there now. Whether there was
-    /// something to forget: then its file is to be written anew.
-    pub fn drop_below(&mut self, at: NOffset) -> bool {
+    /// Forgets what lies before this offset of the origin, as far as whole steps go: its log starts there now.
+    pub fn drop_below(&mut self, at: NOffset) {
         let kept = self.marks.partition_point(|mark| mark.origin <= at.0).saturating_sub(1);
-        let Some(cut) = self.marks.get(kept).map(|mark| mark.at).filter(|cut| *cut > 0) else { return false };
+        let Some(cut) = self.marks.get(kept).map(|mark| mark.at).filter(|cut| *cut > 0) else { return };
         self.closed.drain(..cut.min(self.closed.len()));
         self.marks.drain(..kept);
         self.marks.iter_mut().for_each(|mark| mark.at -= cut);
-        true
     }
 
-    pub(super) fn open(&self) -> Run {
-        self.open
+    /// As it was when the copy ended there: what was entered behind that was never stored. The origin is read again from behind the
+    /// last record that was.
+    pub fn back_to(&mut self, copy_end: NOffset) {
+        if copy_end >= self.copy_end() {
+            return;
+        }
+        let (origin, copy) = self.start();
+        let mut kept = Self { begin: self.begin, ..Self::new(origin, copy) };
+        for run in self.runs().take_while(|run| run.copy < copy_end) {
+            let length = run.length.min(copy_end.0 - run.copy.0);
+            // In the order in which they were entered before.
+            let entered = kept.copied(run.origin, length);
+            debug_assert!(entered.is_ok());
+        }
+        *self = kept;
+    }
+
+    /// What of it is written beside the closed runs: the open one, where the copy begins, and up to where the origin is covered.
+    pub(super) fn head(&self) -> [i64; 5] {
+        [self.begin, self.open.origin.0, self.open.copy.0, self.open.length, self.covered]
     }
 
     /// Anew from what was written of it.
-    pub(super) fn restored(closed: Vec<u8>, open: Run, covered: i64) -> Result<Self, LedgerError> {
+    pub(super) fn restored(closed: Vec<u8>, head: [i64; 5]) -> Result<Self, LedgerError> {
         const UNFIT: LedgerError = LedgerError::Garbled("its last run does not follow from those before");
+        let [begin, origin, copy, length, covered] = head;
+        let open = Run { origin: Native(origin), copy: Native(copy), length };
         let (mut origins, mut copies) = (0i64, 0i64);
         let mut ends = vec![];
         let mut rest = &closed[..];
@@ -225,14 +248,15 @@ impl Ledger {
         let start = [(open.origin.0, origins), (open.copy.0, copies)].map(|(end, before)| end.checked_sub(before));
         let [Some(origin @ 0..), Some(copy @ 0..)] = start else { return Err(UNFIT) };
         let end = open.origin.0.checked_add(open.length).filter(|_| open.length >= 0);
-        if end.is_none_or(|end| end > covered) || open.copy.0.checked_add(open.length).is_none() {
+        let ends_fit = end.is_some_and(|end| end <= covered) && open.copy.0.checked_add(open.length).is_some();
+        if !ends_fit || begin > copy {
             return Err(UNFIT);
         }
         let since = ends.len() % STEP;
         let marks = ends.chunks_exact(STEP).filter_map(|step| step.last());
         let marks = marks.map(|(origins, copies, at)| Mark { origin: origin + origins, copy: copy + copies, at: *at });
         let marks = [Mark { origin, copy, at: 0 }].into_iter().chain(marks).collect();
-        Ok(Self { closed, marks, since, open, covered })
+        Ok(Self { closed, marks, since, open, begin, covered })
     }
 }
 

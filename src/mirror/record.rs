@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use super::codec::{Codec, CodecError};
+use super::codec::{self, Codec, CodecError};
 use crate::wire::batch::{self, BatchError, BatchHead, COVERED_FROM, HEAD, crc32c};
 
 /// The timestamps of a batch are its maximum: the broker has set them (attributes of v2, and of magic 1).
 const LOG_APPEND_TIME: i16 = 0x08;
-/// Of one batch, decompressed.
-pub const LONGEST: usize = 1 << 30;
+/// Where the CRC of an older message begins to cover.
+const OLD_COVERED_FROM: usize = 16;
 const NO_TIMESTAMP: i64 = -1;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +35,8 @@ pub enum RecordError {
     Truncated,
     #[error("a record is longer than a batch can be")]
     TooLong,
+    #[error("a compressed message set is empty, or ends early")]
+    InnerSet,
 }
 
 /// Who writes the copy. Each batch excludes another of the same records (DESIGN.md section 8).
@@ -58,10 +60,20 @@ pub fn appended_at(head: &BatchHead) -> Option<i64> {
     (head.magic > 0 && head.attributes & LOG_APPEND_TIME != 0).then_some(head.max_timestamp)
 }
 
-/// What lies behind the head of a v2 batch, decompressed.
-pub fn opened(batch: &[u8], head: &BatchHead) -> Result<Vec<u8>, RecordError> {
+/// What lies behind the head of a v2 batch, decompressed: no more than `limit` bytes.
+pub fn opened(batch: &[u8], head: &BatchHead, limit: usize) -> Result<Vec<u8>, RecordError> {
     let body = batch.get(HEAD..head.size()).ok_or(RecordError::Truncated)?;
-    Ok(Codec::of(head.attributes)?.decompress(body, LONGEST)?)
+    Ok(Codec::of(head.attributes)?.decompress(body, limit)?)
+}
+
+/// Whether a fetched batch is what was stored: brokers do not look, and what it says of itself is believed.
+pub fn verify(batch: &[u8], head: &BatchHead) -> Result<(), RecordError> {
+    if head.magic >= 2 {
+        return Ok(batch::verify_crc(batch)?);
+    }
+    let covered = batch.get(OLD_COVERED_FROM..head.size()).ok_or(RecordError::Truncated)?;
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, covered);
+    if crc == u64::from(head.crc) { Ok(()) } else { Err(BatchError::Crc.into()) }
 }
 
 /// The records of a v2 batch, whose body was `opened`.
@@ -82,8 +94,8 @@ pub fn records<'a>(head: &BatchHead, body: &'a [u8]) -> Result<Vec<Record<'a>>, 
     Ok(all)
 }
 
-/// The records of one entry of an older message set: one message, or a compressed set of them.
-pub fn older(entry: &[u8], head: &BatchHead) -> Result<Vec<Record<'static>>, RecordError> {
+/// The records of one entry of an older message set, which was verified: one message, or a compressed set of them.
+pub fn older(entry: &[u8], head: &BatchHead, limit: usize) -> Result<Vec<Record<'static>>, RecordError> {
     let codec = Codec::of(head.attributes)?;
     let (key, value) = message(entry, head)?;
     if codec == Codec::None {
@@ -93,13 +105,23 @@ pub fn older(entry: &[u8], head: &BatchHead) -> Result<Vec<Record<'static>>, Rec
             content: Cow::Owned(content(key, value)),
         }]);
     }
-    let inner = codec.decompress(value.ok_or(RecordError::Truncated)?, LONGEST)?;
-    let mut all = vec![];
+    let value = value.ok_or(RecordError::InnerSet)?;
+    let inner = match (head.magic, codec) {
+        (0, Codec::Lz4) => codec::lz4_of_format_0(value, limit)?,
+        _ => codec.decompress(value, limit)?,
+    };
+    let (mut all, mut read) = (vec![], 0);
     for entry in batch::batches(&inner) {
         let (place, inside) = entry?;
-        let (key, value) = message(inner.get(place).ok_or(RecordError::Truncated)?, &inside)?;
+        let message_bytes = inner.get(place.clone()).ok_or(RecordError::Truncated)?;
+        verify(message_bytes, &inside)?;
+        read = place.end;
+        let (key, value) = message(message_bytes, &inside)?;
         let timestamp = appended_at(head).unwrap_or(inside.max_timestamp);
         all.push(Record { offset: inside.base_offset, timestamp, content: Cow::Owned(content(key, value)) });
+    }
+    if all.is_empty() || read != inner.len() {
+        return Err(RecordError::InnerSet);
     }
     // Magic 1 counts inside from 0, and the entry has the offset of its last message.
     if head.magic == 1
