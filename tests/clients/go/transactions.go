@@ -52,7 +52,9 @@ func (t *transactions) end() {
 	commits := t.number%aborts != aborts-1
 	since := time.Now()
 	err := t.client.EndTransaction(context.Background(), kgo.TransactionEndTry(commits))
-	t.ends.note(since)
+	if t.number*recordsOfOne >= starting {
+		t.ends.note(since)
+	}
 	if err != nil {
 		t.e.emit("log", fields{"level": "ERRCB", "text": "end: " + err.Error()})
 	}
