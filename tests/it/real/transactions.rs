@@ -116,13 +116,14 @@ impl Pair {
         Self { rig: rig.with(Side::Source, &source.bootstrap()), second: Some(source) }
     }
 
-    /// That the producer of this id, of a library that can, has spoken the one that is meant: with the second every transaction ends
-    /// an epoch. (librdkafka speaks the first everywhere.)
+    /// Where the second is meant: that the producer of this id, of a library that can, has spoken it. Then every transaction ends an
+    /// epoch. (librdkafka speaks the first everywhere.)
     pub(super) fn was_spoken(&self, proxy: &Proxy, id: &str) {
-        let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![text(id).into()]);
-        let answer = ask(&proxy.bootstrap(), &request, 0);
-        let epoch = answer.transaction_states[0].producer_epoch;
-        assert_eq!(self.second.is_some(), epoch > 1, "{id} has epoch {epoch}");
+        if self.second.is_some() {
+            let request = DescribeTransactionsRequest::default().with_transactional_ids(vec![text(id).into()]);
+            let epoch = ask(&proxy.bootstrap(), &request, 0).transaction_states[0].producer_epoch;
+            assert!(epoch > 2, "{id} has epoch {epoch}");
+        }
     }
 }
 
