@@ -85,12 +85,17 @@ def produce(args, events, stop):
 
 # --- consume ---
 
+# Seconds. Now and then a member joins and is never given anything, on plain Kafka too: each of its own commits then says that a
+# rebalance is under way. It begins anew.
+STUCK = 45
+
 
 class Listener(ConsumerRebalanceListener):
     def __init__(self, events, positions):
-        self.events, self.positions = events, positions
+        self.events, self.positions, self.was_given = events, positions, False
 
     def on_partitions_assigned(self, assigned):
+        self.was_given = self.was_given or bool(assigned)
         self.events.emit("assign", parts=sorted(one.partition for one in assigned))
 
     def on_partitions_revoked(self, revoked):
@@ -120,15 +125,22 @@ def consume(args, events, stop):
         config["isolation_level"] = args.isolation
     if args.assign is None:
         config["auto_offset_reset"] = args.start
-    consumer = KafkaConsumer(**{**config, **extra(args)})
+    def begin():
+        return KafkaConsumer(**{**config, **extra(args)})
+
+    consumer = begin()
     events.emit("ready")
 
     own_commits = args.group and args.commit in (record.SYNC, record.ASYNC)
     positions = {}  # of the partitions that are ours
     received, code = 0, 0
     try:
-        join(consumer, args, events, positions)
+        listener, since = join(consumer, args, events, positions), time.monotonic()
         while not stop.is_set():
+            if listener and not listener.was_given and time.monotonic() - since > STUCK:
+                consumer.close(autocommit=False)
+                consumer = begin()
+                listener, since = join(consumer, args, events, positions), time.monotonic()
             before = received
             for part, messages in consumer.poll(100).items():
                 for message in messages:
@@ -155,8 +167,9 @@ def join(consumer, args, events, positions):
         # A member that leads its group and does not know the topic's partitions yet gives nobody any, and does not always see
         # afterwards that there are some: on plain Kafka, too.
         consumer.partitions_for_topic(args.topic)
-        consumer.subscribe([args.topic], listener=Listener(events, positions))
-        return
+        listener = Listener(events, positions)
+        consumer.subscribe([args.topic], listener=listener)
+        return listener
     parts = [TopicPartition(args.topic, part) for part in args.assign]
     consumer.assign(parts)
     events.emit("assign", parts=sorted(args.assign))
