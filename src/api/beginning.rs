@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::crossing::{self, Crossing};
 use super::{Context, Input, Step};
-use crate::error::code;
+use crate::error::{code, is_retriable};
 use crate::ids::{Side, TopicName};
 use crate::store::identity::is_marker_topic;
 
@@ -218,6 +218,13 @@ impl Beginning {
         // What has been held since then waits for its new map; no transaction begins on a side that is being left.
         if is_held(cx, self.partitions()) && !matches!(turn, crossing::Turn::Refused(_)) {
             return self.start(cx);
+        }
+        // Clients of the second protocol know no coordinator's word for "in a moment" where they produce.
+        if let (crossing::Turn::Refused(error), Protocol::Second, Some(until)) = (&turn, self.protocol, self.until)
+            && is_retriable(*error)
+            && cx.now < until
+        {
+            return self.again(cx, until);
         }
         let (_, places) = self.places(cx);
         Turn::Done(match turn {

@@ -323,6 +323,7 @@ async fn an_end_whose_answer_is_lost_is_retried_and_never_done_twice() {
     tx.write("moved", 1, true).await;
     let records = |side: Side| world.came(side, 0).len();
     assert_eq!((records(Side::Source), records(Side::Target)), (2, 3));
+    eventually("the seam has its place", async || status(&world).await.late_seam.is_none()).await;
     let part = committed(&world, 0).await;
     assert_eq!(contents(&part), (vec![0, 2], vec![1, 3]));
 }
