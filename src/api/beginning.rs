@@ -246,7 +246,7 @@ impl Beginning {
 
     fn goes_on(&self, cx: &Context<'_>) -> Begun {
         if self.protocol == Protocol::Second {
-            cx.shared.transactions.is_under_way(&self.id, self.client, cx.now_ms);
+            cx.shared.transactions.went_on(&self.id, self.client, cx.now_ms);
         }
         Begun::Go
     }

@@ -98,7 +98,7 @@ impl Transactions {
     }
 
     /// Its transaction, of the second protocol, goes on where its id is at home.
-    pub fn is_under_way(&self, id: &str, client: (i64, i16), now_ms: i64) {
+    pub fn went_on(&self, id: &str, client: (i64, i16), now_ms: i64) {
         if let Some(known) = self.lock().id(id, now_ms) {
             known.under_way = Some(client);
         }
