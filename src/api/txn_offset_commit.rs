@@ -113,13 +113,10 @@ impl TxnOffsetCommit {
     /// The group is at home on the other side than the transaction.
     fn elsewhere(&self, cx: &Context<'_>, side: Side) -> i16 {
         let (id, group) = (&self.request.transactional_id, &self.request.group_id);
-        if cx.shared.homes.has_moved(group) {
-            // It has left with a rebalance, and this is of before: what every client has for that.
+        // It has left with a rebalance, and this is of before; or the id was ahead (it began while nobody knew of its group), and
+        // the group follows with a rebalance, for which its member must not wait here. What every client has for that: abort.
+        if cx.shared.homes.has_moved(group) || is_any_late(cx) {
             return code::ILLEGAL_GENERATION;
-        }
-        if is_any_late(cx) {
-            // It is about to follow.
-            return code::COORDINATOR_LOAD_IN_PROGRESS;
         }
         if cx.shared.alarms.is_first(format!("transactions of {} with group {}", id.as_str(), group.as_str())) {
             tracing::warn!(transactional_id = %id.as_str(), group = %group.as_str(), transaction = %side,

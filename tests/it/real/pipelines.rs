@@ -74,6 +74,8 @@ fn transform(pair: &Pair) {
     further(&out, 100);
 
     proxy.prepare();
+    // One whose first transaction may begin at any moment of the switch.
+    instance(&mut into, INSTANCES, 0);
     println!("{:#?}", proxy.switch());
     eventually("the seam has its place", || proxy.migration().late_seam.is_none());
     further(&out, 100);
@@ -90,7 +92,8 @@ fn transform(pair: &Pair) {
     into.stop(&["feeds".to_owned()]);
     let went_in = acknowledged(&into);
     eventually("all of it comes out", || came_out(&out).len() >= went_in.len());
-    into.stop(&(0..INSTANCES).map(|n| format!("pipe-{n}-1")).collect::<Vec<_>>());
+    let lives = (0..INSTANCES).map(|n| format!("pipe-{n}-1")).chain([format!("pipe-{INSTANCES}-0")]);
+    into.stop(&lives.collect::<Vec<_>>());
     out.stop(&["reads"]);
     let came_out = came_out(&out);
     let again: Vec<_> = came_out.iter().filter(|(_, times)| **times != 1).collect();

@@ -10,12 +10,15 @@ use kafka_cutover::ids::{LATEST, Side};
 #[cfg(feature = "crash-points")]
 use kafka_protocol::messages::AddPartitionsToTxnRequest;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
-use kafka_protocol::messages::{ApiKey, DescribeTransactionsRequest, ListTransactionsRequest, OffsetFetchRequest};
+use kafka_protocol::messages::{
+    ApiKey, DescribeTransactionsRequest, JoinGroupRequest, ListTransactionsRequest, OffsetFetchRequest,
+};
 
-use super::moving::switch_groups;
+use super::moving::{alone, join, switch_groups, until_told_to_rejoin};
 use super::transactions::{Producer, aborted, committed, contents};
 use super::world::*;
 
+const ILLEGAL_GENERATION: i16 = 22;
 const OFFSET_NOT_AVAILABLE: i16 = 78;
 const PRODUCER_FENCED: i16 = 90;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
@@ -266,6 +269,33 @@ async fn a_pipeline_stays_with_its_group_until_that_has_moved() {
     until_placed(&world).await;
     tx.write("moved", 1, true).await;
     assert_eq!(world.came(Side::Target, 0).len(), 2);
+}
+
+/// A member that waited for its group's move in the midst of a transaction would keep the group from moving.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_begins_ahead_of_its_group_is_to_abort() {
+    let world = World::new(1);
+    world.prepare().await;
+    let mut before = Producer::begin(&world.address(), "before").await;
+    assert_eq!(before.add(&[("moved", 0)]).await, [0]);
+    assert_eq!(before.commit_positions("g", "moved", 0, 0).await, [0, 0]);
+    assert_eq!(before.end(true).await, 0);
+    let mut member = alone(&world, "g").await;
+    let switch = world.begin_switch();
+    until_told_to_rejoin(&mut member, "g").await;
+    // Nobody knows yet that its transactions carry positions.
+    let mut ahead = Producer::begin(&world.address(), "ahead").await;
+    assert_eq!(ahead.add(&[("moved", 0)]).await, [0]);
+    assert_eq!(ahead.commit_positions("g", "moved", 0, 1).await, [0, ILLEGAL_GENERATION]);
+    assert_eq!(ahead.end(false).await, 0);
+    member.raw.send(&join("g", &member.member), 9).await;
+    soon("the switch ends", switch).await.unwrap().expect("switched");
+    let joined = soon("joined", member.raw.receive::<JoinGroupRequest>(9)).await.expect("an answer");
+    member.sync("g", &joined).await;
+    assert_eq!(ahead.add(&[("moved", 0)]).await, [0]);
+    assert_eq!(ahead.commit_positions("g", "moved", 0, 1).await, [0, 0]);
+    assert_eq!(ahead.end(true).await, 0);
+    assert_eq!(place(&world, "g", 0).await, (0, 1));
 }
 
 /// A position of a group, in a way that waits for open transactions: error and offset.
