@@ -291,7 +291,7 @@ fn heartbeat(cx: &Context<'_>, beat: &HeartbeatRequest, mut answer: HeartbeatRes
         return answer;
     }
     if answer.error_code == code::NONE {
-        cx.shared.moves.heard(group, beat.generation_id);
+        cx.shared.moves.heard(group, &beat.member_id, beat.generation_id);
         answer.error_code = code::REBALANCE_IN_PROGRESS;
     } else {
         disturb(cx, group, &beat.member_id, answer.error_code);

@@ -3,9 +3,12 @@
 //! side: at a switch the group moves, then the id's next transaction begins there. v5 adds the group to the transaction by itself
 //! (KIP-890), so that it may begin with this, too (`following`).
 
+use std::time::Duration;
+
 use kafka_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestPartition;
 use kafka_protocol::messages::{RequestKind, ResponseKind, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use super::beginning::Protocol;
 use super::following::{Following, Turn, is_behind};
@@ -27,11 +30,18 @@ pub struct TxnOffsetCommit {
     /// Neither the group nor the id moves before this has its answer.
     under_way: Option<UnderWay>,
     share: Option<Claim>,
+    /// Until when it waits for its group to follow.
+    until: Option<Instant>,
 }
+
+/// Clients send a heartbeat every three seconds, if they are not told otherwise.
+const TOLD: Duration = Duration::from_secs(5);
+/// Between two looks whether a member was told.
+const LOOK: Duration = Duration::from_millis(50);
 
 impl TxnOffsetCommit {
     pub fn new(request: TxnOffsetCommitRequest) -> Self {
-        Self { request, following: Following::default(), under_way: None, share: None }
+        Self { request, following: Following::default(), under_way: None, share: None, until: None }
     }
 
     fn at_home(&self, cx: &Context<'_>) -> TxnOffsetCommitRequest {
@@ -98,6 +108,10 @@ impl TxnOffsetCommit {
         }
         let side = cx.shared.transactional_homes.of(id);
         if cx.shared.homes.of(group) != side {
+            self.under_way = None;
+            if let Some(wait) = self.wait_for_group(cx) {
+                return wait;
+            }
             return Step::Answer(self.refused(cx, self.elsewhere(cx, side)));
         }
         if may_begin {
@@ -110,11 +124,22 @@ impl TxnOffsetCommit {
         Step::Ask(vec![Ask::coordinator(side, group, RequestKind::TxnOffsetCommit(request))])
     }
 
+    /// The id was ahead: it began while nobody knew of its group, which follows now. With a rebalance, for which a member must not
+    /// wait here; but before it knows of it, it would only begin anew, again and again.
+    fn wait_for_group(&mut self, cx: &Context<'_>) -> Option<Step> {
+        let (group, member) = (&self.request.group_id, &self.request.member_id);
+        if cx.shared.homes.has_moved(group) || !is_any_late(cx) || cx.shared.moves.was_told(group, member) {
+            return None;
+        }
+        let until = *self.until.get_or_insert(cx.now + TOLD);
+        let wait = Step::AwaitMoveEnd { newer_than: cx.shared.moves.ended(), deadline: until.min(cx.now + LOOK) };
+        (cx.now < until).then_some(wait)
+    }
+
     /// The group is at home on the other side than the transaction.
     fn elsewhere(&self, cx: &Context<'_>, side: Side) -> i16 {
         let (id, group) = (&self.request.transactional_id, &self.request.group_id);
-        // It has left with a rebalance, and this is of before; or the id was ahead (it began while nobody knew of its group), and
-        // the group follows with a rebalance, for which its member must not wait here. What every client has for that: abort.
+        // It has left with a rebalance, and this is of before; or it is about to follow with one. What every client has for that.
         if cx.shared.homes.has_moved(group) || is_any_late(cx) {
             return code::ILLEGAL_GENERATION;
         }

@@ -238,9 +238,17 @@ impl Moves {
         beat.unwrap_or(Beat::Asked)
     }
 
-    /// A member's heartbeat of this generation was good at the old home.
-    pub fn heard(&self, group: &str, generation: i32) {
-        self.of(group, |moving| moving.generation = Some(generation));
+    /// A member's heartbeat of this generation was good at the old home, and it is told to join again.
+    pub fn heard(&self, group: &str, member_id: &str, generation: i32) {
+        self.of(group, |moving| {
+            moving.generation = Some(generation);
+            moving.told.insert(member_id.to_owned());
+        });
+    }
+
+    /// Whether this member knows that its group moves.
+    pub fn was_told(&self, group: &str, member_id: &str) -> bool {
+        self.of(group, |moving| moving.told.contains(member_id)).unwrap_or(false)
     }
 
     pub fn generation(&self, group: &str) -> Option<i32> {

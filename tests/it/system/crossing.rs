@@ -286,7 +286,10 @@ async fn a_pipeline_that_begins_ahead_of_its_group_is_to_abort() {
     // Nobody knows yet that its transactions carry positions.
     let mut ahead = Producer::begin(&world.address(), "ahead").await;
     assert_eq!(ahead.add(&[("moved", 0)]).await, [0]);
-    assert_eq!(ahead.commit_positions("g", "moved", 0, 1).await, [0, ILLEGAL_GENERATION]);
+    let positions = ahead.positions("g", "moved", 0, 1);
+    let positions = positions.with_member_id(text(&member.member)).with_generation_id(member.generation);
+    let answer = soon("it is to abort", ahead.raw.ask(&positions, 4)).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, ILLEGAL_GENERATION);
     assert_eq!(ahead.end(false).await, 0);
     member.raw.send(&join("g", &member.member), 9).await;
     soon("the switch ends", switch).await.unwrap().expect("switched");
