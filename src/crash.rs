@@ -27,6 +27,9 @@ pub const COMPLETE: &[&str] = &["complete.closed", "complete.journalled"];
 /// In the order in which a transactional id comes by them on its way to the other side.
 pub const CROSSING: &[&str] = &["crossing.initialised", "crossing.decided", "crossing.fenced"];
 
+/// In the life of a mirror: a batch was entered in the ledger, is with the copy's leader, was stored; the ledgers' file was made small.
+pub const MIRROR: &[&str] = &["mirror.entered", "mirror.sent", "mirror.stored", "mirror.shrunk"];
+
 #[cfg(not(feature = "crash-points"))]
 #[macro_export]
 macro_rules! crash_point {
@@ -87,7 +90,7 @@ mod armed {
         match times {
             Some(times) if is_listed(name) => Plan { name: name.to_owned(), left: AtomicU32::new(times) },
             _ => {
-                let points = [super::SEAL, super::MOVE, super::COMPLETE, super::CROSSING].concat();
+                let points = [super::SEAL, super::MOVE, super::COMPLETE, super::CROSSING, super::MIRROR].concat();
                 eprintln!("{VARIABLE}={text}: NAME or NAME:TIMES, NAME one of {points:?}");
                 std::process::exit(2);
             }
@@ -99,6 +102,7 @@ mod armed {
             || is_in(super::MOVE, name)
             || is_in(super::COMPLETE, name)
             || is_in(super::CROSSING, name)
+            || is_in(super::MIRROR, name)
     }
 
     const fn is_in(list: &[&str], name: &str) -> bool {

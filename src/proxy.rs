@@ -31,6 +31,7 @@ use crate::ids::Side;
 use crate::listener::{self, Limits};
 use crate::migration::operate::Control;
 use crate::migration::{identity, moving, pinned, readers, status, watch as sealed_sides};
+use crate::mirror;
 use crate::monitor::{self, ClusterHealth, Metrics, Readiness};
 use crate::routing::{Shared, track};
 use crate::store::identity::is_marker_topic;
@@ -253,6 +254,15 @@ async fn control(config: Config, stop: CancellationToken, started: std_mpsc::Sen
         let thread = std::thread::Builder::new().name(format!("worker-{i}"));
         workers.push(thread.spawn(move || worker(shared, listening, asked))?);
     }
+
+    // On a thread of its own: what it opens and packs is nobody else's to wait for.
+    let (mirrored, journal, ends) = (shared.clone(), store.clone(), stop.clone());
+    let mirror = std::thread::Builder::new().name("mirror".to_owned()).spawn(move || -> anyhow::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, mirror::run::run(mirrored, journal, ends));
+        Ok(())
+    })?;
+    workers.push(mirror);
 
     for (side, seen) in Side::BOTH.into_iter().zip(seen) {
         let (for_wake, for_publish) = (shared.clone(), shared.clone());

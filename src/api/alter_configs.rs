@@ -4,11 +4,15 @@
 //! nothing takes a change back; then the target is changed, and the source last: it is what DescribeConfigs shows, so who
 //! looks after an error sees the old value, and whoever asks again makes both equal. The error names the side.
 //!
+//! What the mirror sets on a copy for its time (`mirror::configs`) is left as it is there: the source has what was asked for, and
+//! `complete` takes it over.
+//!
 //! Refused: what belongs to brokers, which clients do not see (their configs, the defaults of all, log levels, the throttles
 //! of replicas). Client metrics and groups are the source's alone. AlterConfigs sets back what it does not name, hidden
 //! throttles included.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
@@ -42,6 +46,8 @@ struct Resource {
     kind: i8,
     name: StrBytes,
     on_both: bool,
+    /// What the topic is set to on the target for as long as it is a copy, whatever is asked for.
+    held: Option<Arc<BTreeMap<String, String>>>,
     failed: Option<Failure>,
 }
 
@@ -81,7 +87,9 @@ impl AlterConfigs {
 
     fn asks(&mut self) -> Vec<Ask> {
         let (phase, validate_only) = (self.phase, self.request.validate_only());
-        let is_asked = |side: Side, resource: &Resource| match phase {
+        let request = &self.request;
+        let is_asked = |side: Side, i: usize, resource: &Resource| match phase {
+            _ if side == Side::Target && request.is_held(i, resource) => false,
             Phase::Check => resource.on_both || (validate_only && side == Side::Source),
             Phase::Target => resource.on_both && side == Side::Target && !validate_only,
             Phase::Source => side == Side::Source && !validate_only,
@@ -89,10 +97,10 @@ impl AlterConfigs {
         };
         let mut asks = vec![];
         for side in Side::BOTH {
-            let open = self.resources.iter().enumerate().filter(|(_, r)| r.failed.is_none() && is_asked(side, r));
+            let open = self.resources.iter().enumerate().filter(|(i, r)| r.failed.is_none() && is_asked(side, *i, r));
             let asked: Vec<usize> = open.map(|(i, _)| i).collect();
             if !asked.is_empty() {
-                let request = self.request.about(&asked, phase == Phase::Check);
+                let request = self.request.about(&asked, phase == Phase::Check, (side, &self.resources));
                 // One broker, once: another one might do it again when others have altered it since.
                 asks.push(Ask { side, to: To::Controller, lane: Lane::Ordinary, request });
                 self.sent.push((side, asked));
@@ -170,6 +178,7 @@ impl Request {
             kind,
             name: name.clone(),
             on_both: kind == TOPIC && cx.shared.prepared_by(name).is_some(),
+            held: cx.shared.held_configs(name).filter(|_| kind == TOPIC),
             failed: may_not(kind, name, throttles),
         };
         match self {
@@ -186,19 +195,46 @@ impl Request {
         }
     }
 
-    fn about(&self, asked: &[usize], check: bool) -> RequestKind {
-        fn some<T: Clone>(all: &[T], asked: &[usize]) -> Vec<T> {
-            asked.iter().filter_map(|i| all.get(*i)).cloned().collect()
-        }
+    /// Whether nothing is left to change where the topic is a copy.
+    fn is_held(&self, i: usize, resource: &Resource) -> bool {
+        let (Some(held), Self::Change(r)) = (&resource.held, self) else { return false };
+        r.resources.get(i).is_some_and(|r| r.configs.iter().all(|c| held.contains_key(c.name.as_str())))
+    }
+
+    fn about(&self, asked: &[usize], check: bool, (side, resources): (Side, &[Resource])) -> RequestKind {
+        let held = |i: usize| resources.get(i).and_then(|r| r.held.as_deref()).filter(|_| side == Side::Target);
         match self {
-            Self::Replace(r) => AlterConfigsRequest::default()
-                .with_resources(some(&r.resources, asked))
-                .with_validate_only(check || r.validate_only)
-                .into(),
-            Self::Change(r) => IncrementalAlterConfigsRequest::default()
-                .with_resources(some(&r.resources, asked))
-                .with_validate_only(check || r.validate_only)
-                .into(),
+            Self::Replace(r) => {
+                let one = |i: &usize| {
+                    let mut resource = r.resources.get(*i)?.clone();
+                    if let Some(held) = held(*i) {
+                        // What it does not name is set back.
+                        resource.configs.retain(|c| !held.contains_key(c.name.as_str()));
+                        resource.configs.extend(held.iter().map(|(name, value)| {
+                            let (name, value) = (name.clone(), value.clone());
+                            Replaced::default().with_name(name.into()).with_value(Some(value.into()))
+                        }));
+                    }
+                    Some(resource)
+                };
+                AlterConfigsRequest::default()
+                    .with_resources(asked.iter().filter_map(one).collect())
+                    .with_validate_only(check || r.validate_only)
+                    .into()
+            }
+            Self::Change(r) => {
+                let one = |i: &usize| {
+                    let mut resource = r.resources.get(*i)?.clone();
+                    if let Some(held) = held(*i) {
+                        resource.configs.retain(|c| !held.contains_key(c.name.as_str()));
+                    }
+                    Some(resource)
+                };
+                IncrementalAlterConfigsRequest::default()
+                    .with_resources(asked.iter().filter_map(one).collect())
+                    .with_validate_only(check || r.validate_only)
+                    .into()
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{positions, settings};
 
@@ -43,7 +44,13 @@ impl Admin {
 
     /// Makes a topic with the cluster's default replication, and waits until its leaders are known.
     pub fn create(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.create_with(topic, partitions, &[])
+    }
+
+    /// The same, with some of its configs.
+    pub fn create_with(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let new = configs.iter().fold(new, |new, (name, value)| new.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
         let results = self.runtime.block_on(self.client.create_topics([&new], &options))?;
         for result in results {
@@ -54,6 +61,18 @@ impl Admin {
             if Instant::now() > deadline {
                 bail!("{topic} was created at {} and is not to be seen", self.bootstrap);
             }
+        }
+        Ok(())
+    }
+
+    /// Moves a partition's log start up to an offset.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<()> {
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset(topic, partition, Offset::Offset(before))?;
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
+        let done = self.runtime.block_on(self.client.delete_records(&all, &options))?;
+        for element in done.elements() {
+            element.error().with_context(|| format!("deleting records of {topic} at {}", self.bootstrap))?;
         }
         Ok(())
     }

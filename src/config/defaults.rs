@@ -28,6 +28,7 @@ impl Default for Config {
             workers: 0,
             timeouts: Timeouts::default(),
             seal: Seal::default(),
+            mirror: MirrorLimits::default(),
             migrations: Vec::new(),
         }
     }
@@ -84,6 +85,12 @@ impl Default for Timeouts {
             metadata_max_age: Duration::from_secs(30),
             wind_down: Duration::from_secs(20),
         }
+    }
+}
+
+impl Default for MirrorLimits {
+    fn default() -> Self {
+        Self { bytes_per_second: None, buffer: ByteSize::mib(64) }
     }
 }
 

@@ -15,7 +15,7 @@ pub use load::{load, parse};
 pub use pattern::Pattern;
 pub use problem::{Problem, Problems};
 pub use schema::{
-    Advertise, Cluster, Config, Control, Limits, Listener, ListenerTls, Migration, Mirror, Monitor, Sasl, Scheme, Seal,
-    State, Stragglers, Timeouts, Tls,
+    Advertise, Cluster, Config, Control, Limits, Listener, ListenerTls, Migration, Mirror, MirrorFrom, MirrorLimits,
+    Monitor, Sasl, Scheme, Seal, State, Stragglers, Timeouts, Tls,
 };
 pub use secret::Secret;

@@ -30,6 +30,7 @@ pub struct Config {
     pub workers: usize,
     pub timeouts: Timeouts,
     pub seal: Seal,
+    pub mirror: MirrorLimits,
     pub migrations: Vec<Migration>,
 }
 
@@ -191,6 +192,18 @@ pub struct Seal {
     pub late_seam_max: Duration,
 }
 
+/// What the mirrors of all migrations together may take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MirrorLimits {
+    /// Bytes a second read from the side that is copied; `None`: as fast as it goes.
+    #[schemars(with = "Option<String>")]
+    pub bytes_per_second: Option<ByteSize>,
+    /// Bytes read and not yet stored in the copy.
+    #[schemars(with = "String")]
+    pub buffer: ByteSize,
+}
+
 /// A named set of topics with one scheme.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -200,6 +213,8 @@ pub struct Migration {
     pub topics: Vec<Pattern>,
     pub scheme: Scheme,
     pub mirror: Mirror,
+    #[schemars(with = "String")]
+    pub mirror_from: MirrorFrom,
     /// The default is `alarm` for now: `include` is not built yet.
     pub stragglers: Stragglers,
 }
@@ -220,6 +235,17 @@ pub enum Mirror {
     None,
     Forward,
     Reverse,
+}
+
+/// Which records of before `prepare` are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum MirrorFrom {
+    #[default]
+    Earliest,
+    /// None.
+    Latest,
+    /// Those from this moment on: milliseconds since 1970.
+    Timestamp(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
@@ -292,6 +318,44 @@ impl Scheme {
             Scheme::DualConsume => "dual-consume",
             Scheme::ConsumersFirst => "consumers-first",
         }
+    }
+}
+
+impl std::fmt::Display for MirrorFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MirrorFrom::Earliest => f.write_str("earliest"),
+            MirrorFrom::Latest => f.write_str("latest"),
+            MirrorFrom::Timestamp(ms) => {
+                let since = Duration::from_millis(u64::try_from(*ms).unwrap_or(0));
+                write!(f, "{}", humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since))
+            }
+        }
+    }
+}
+
+impl Serialize for MirrorFrom {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MirrorFrom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "earliest" => return Ok(MirrorFrom::Earliest),
+            "latest" => return Ok(MirrorFrom::Latest),
+            _ => {}
+        }
+        let time = humantime::parse_rfc3339_weak(&text).ok();
+        let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let ms = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+        ms.map(MirrorFrom::Timestamp).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{text}` is none of earliest, latest and a time like 2026-01-31T12:00:00Z"
+            ))
+        })
     }
 }
 

@@ -200,8 +200,11 @@ fn migrations(migrations: &[Migration], found: &mut Vec<Problem>) {
         if migration.scheme != Scheme::ProducersFirst {
             not_yet(found, key("scheme"), &format!("`{}`", migration.scheme));
         }
-        if migration.mirror != Mirror::None {
-            not_yet(found, key("mirror"), "a mirror");
+        if migration.mirror == Mirror::Reverse {
+            not_yet(found, key("mirror"), "`reverse`");
+        }
+        if migration.mirror == Mirror::None && migration.mirror_from != MirrorFrom::Earliest {
+            say(found, key("mirror_from"), "means nothing without `mirror: forward`");
         }
         if migration.stragglers == Stragglers::Include {
             not_yet(found, key("stragglers"), "`include` (only `alarm` is)");

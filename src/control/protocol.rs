@@ -280,6 +280,9 @@ pub struct MigrationStatus {
     /// Transactions of before the switch are still open: readers pass the seam when the last of them has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_seam: Option<LateSeam>,
+    /// Left out where nothing is mirrored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
     /// Records, since the last seal.
     pub stragglers: u64,
     /// Topics that match, and that `prepare` has not taken in: they stay on the source.
@@ -308,6 +311,36 @@ pub struct LateSeam {
     /// What it waits for, as of the last look.
     #[serde(flatten)]
     pub waits_for: LateWaits,
+}
+
+/// The copy of a migration's topics on the other side, while it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorStatus {
+    /// The side that is copied.
+    pub from: Side,
+    pub partitions: usize,
+    /// Partitions that are as far as the side that is copied, but for what has just been written.
+    pub caught_up: usize,
+    /// Offsets that are still to be copied, as far as is known.
+    pub lag: u64,
+    /// For how long the slowest partition has been behind, in milliseconds.
+    pub behind_ms: u64,
+    /// Records and bytes copied since the proxy started.
+    pub records: u64,
+    pub bytes: u64,
+    /// Partitions whose mirror stands still; the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped: Vec<MirrorStopped>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorStopped {
+    pub topic: String,
+    pub partition: i32,
+    /// `foreign_writer`, `copy_lost`, `truncated`, `overtaken`, `topic_made_anew`, `corrupt_batch`, `refused` or `ledger`.
+    pub code: String,
+    pub why: String,
+    pub what_to_do: String,
 }
 
 /// What a seam waits for that has no place yet.

@@ -2,7 +2,9 @@
 
 use comfy_table::{Cell, Color, Table, presets};
 
-use super::protocol::{ClusterStatus, MigrationStatus, Outcome, Refusal, SkippedPart, Status, Translation};
+use super::protocol::{
+    ClusterStatus, MigrationStatus, MirrorStatus, MirrorStopped, Outcome, Refusal, SkippedPart, Status, Translation,
+};
 use crate::ids::Side;
 
 /// Transactions of one migration.
@@ -40,6 +42,18 @@ pub fn status(status: &Status, only: Option<&str>, colour: bool) -> String {
     for m in &shown {
         if let (Some(next), Some(reason), false) = (&m.next, &m.guard.reason, m.guard.ok) {
             text.push_str(&format!("{}: {next} waits: {reason}\n", m.name));
+        }
+    }
+    for m in &shown {
+        let Some(mirror) = &m.mirror else { continue };
+        let MirrorStatus { from, partitions, caught_up, lag, records, .. } = mirror;
+        let name = &m.name;
+        text.push_str(&format!(
+            "{name}: the mirror copies the {from}: {caught_up} of {partitions} partitions have caught up, {lag} offsets to go, {records} records copied\n"
+        ));
+        for stopped in mirror.stopped.iter().take(MOST_SHOWN) {
+            let MirrorStopped { why, what_to_do, .. } = stopped;
+            text.push_str(&format!("{name}: the mirror stands still: {}; {}\n", printable(why), printable(what_to_do)));
         }
     }
     for m in &shown {

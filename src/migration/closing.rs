@@ -35,7 +35,12 @@ const QUIET: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The ends and the history of the side that is to be left.
-pub async fn find(admin: &Admin, sealed: &BTreeMap<TopicPartition, Sealed>) -> Result<Found, AdminError> {
+/// `copied`: from where to where the partitions lie on the other side, too.
+pub async fn find(
+    admin: &Admin,
+    sealed: &BTreeMap<TopicPartition, Sealed>,
+    copied: &BTreeMap<TopicPartition, (i64, i64)>,
+) -> Result<Found, AdminError> {
     let view = discovery::look(admin, &[]).await?;
     let all: Vec<TopicPartition> = sealed.keys().cloned().collect();
     let epochs: Vec<(TopicPartition, i32)> =
@@ -57,8 +62,10 @@ pub async fn find(admin: &Admin, sealed: &BTreeMap<TopicPartition, Sealed>) -> R
         let (end, start) = (of(&log_ends, "the end")?, of(&starts, "the start")?);
         let epoch_end = epoch_ends.get(tp).and_then(|found| found.ok().flatten());
         found.ends.insert(tp.clone(), watch::judge(*sealed, end, epoch_end));
-        if start < sealed.end {
-            *left.entry(tp.topic.clone()).or_default() += sealed.end - start;
+        let (from, to) = copied.get(tp).copied().unwrap_or((sealed.end, sealed.end));
+        let without_copy = (from.min(sealed.end) - start).max(0) + (sealed.end - to.max(start)).max(0);
+        if without_copy > 0 {
+            *left.entry(tp.topic.clone()).or_default() += without_copy;
         }
     }
     found.history = history(admin, &view, sealed, left).await?;

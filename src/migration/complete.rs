@@ -188,3 +188,17 @@ pub fn sealed(state: &State, migration: &str, side: Side) -> BTreeMap<TopicParti
     })
     .collect()
 }
+
+/// From where to where, native and exclusive, the source's partitions of a migration lie on the target, too.
+pub fn copied(state: &State, migration: &str) -> BTreeMap<TopicPartition, (i64, i64)> {
+    let topics = state.migrations.get(migration).map_or(&[][..], |m| &m.topics);
+    let each = topics.iter().filter_map(|topic| Some((topic, topic.mirror.as_ref()?)));
+    let all =
+        each.flat_map(|(topic, mirror)| mirror.starts.iter().map(move |(partition, from)| (topic, *partition, *from)));
+    all.filter_map(|(topic, partition, from)| {
+        let tp = TopicPartition::new(topic.name.clone(), partition);
+        let to = state.partition(&tp)?.copied_to?;
+        Some((tp, (from.0, to.0)))
+    })
+    .collect()
+}

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::marker;
-use crate::config::Config;
+use crate::config::{Config, Mirror};
 use crate::ids::Side;
 use crate::preflight::{facts, versions};
 use crate::store::identity::{IdentityRefusal, MarkerSeen, judge, judge_clusters};
@@ -52,6 +52,14 @@ pub fn config_agrees(config: &Config, state: &State) -> anyhow::Result<()> {
                 "migrations: `{name}` has scheme `{}` in the config and `{}` in the journal: a migration under way keeps its scheme",
                 migration.scheme.name(),
                 known.scheme
+            );
+        }
+        let is_copied = known.topics.iter().any(|topic| topic.mirror.is_some());
+        if is_copied && known.completed.is_none() && migration.mirror != Mirror::Forward {
+            bail!(
+                "migrations: `{name}` has `mirror: {}` in the config and is mirrored forward by the journal: a migration under way \
+                 keeps its mirror (before its first switch, `abort` ends it)",
+                if migration.mirror == Mirror::None { "none" } else { "reverse" }
             );
         }
     }

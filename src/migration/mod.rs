@@ -4,6 +4,7 @@ pub mod abort;
 pub mod certificate;
 pub mod closing;
 pub mod complete;
+mod copies;
 pub mod hold;
 pub mod identity;
 pub mod late;

@@ -20,6 +20,7 @@ use crate::config::Migration;
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
 use crate::ids::{Side, TopicName, TopicPartition};
+use crate::mirror::configs;
 use crate::monitor::metrics::GroupOutcome;
 use crate::preflight;
 use crate::routing::Shared;
@@ -147,6 +148,7 @@ impl Control {
             let step = Event::Step { migration: migration.name.clone(), step: scheme::PREPARED.to_owned() };
             self.append(vec![event, step]).await?;
             self.shared.set_prepared(&self.store.state());
+            self.shared.mirrors.look_again();
             self.shared.refresh(Side::Source);
             self.shared.refresh(Side::Target);
             self.tell(migration, scheme::PREPARED);
@@ -167,7 +169,7 @@ impl Control {
         }
         let state = self.store.state();
         let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
-        let [_, target] = &self.admins;
+        let [source, target] = &self.admins;
         let left = abort::left(target, pinned).await;
         let what = format!("{} topics; they stay on the source, as they were", pinned.len());
         let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
@@ -175,10 +177,13 @@ impl Control {
             let events = abort::events(&state, &migration.name);
             if !events.is_empty() {
                 self.append(events).await?;
+                self.shared.set_prepared(&self.store.state());
+                self.shared.mirrors.look_again();
                 self.shared.refresh(Side::Source);
                 self.shared.refresh(Side::Target);
                 self.tell(migration, scheme::CONFIGURED);
             }
+            done.extend(configs::restore(source, target, pinned).await);
             done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
         }
         done.extend(left);
@@ -248,7 +253,8 @@ impl Control {
     async fn preflight(&self, migration: &Migration, pinned: Option<&HashSet<TopicName>>) -> Result<(), Refusal> {
         let [source, target] = &self.admins;
         let (seen, now_ms) = (&self.shared.transactions, crate::clock::now_ms());
-        let seen = preflight::Seen { topics: seen.writers(|_| true, now_ms), carried: seen.all_carried(now_ms) };
+        let (topics, carried) = (seen.writers(|_| true, now_ms), seen.all_carried(now_ms));
+        let seen = preflight::Seen { topics, carried, held: configs::held(&self.store.state()) };
         let mut findings = preflight::run(&self.shared.config, source, target, &[migration], pinned, &seen).await;
         // A group that has moved is used on the target, and by nobody else.
         let has_moved = |at: &str| at.strip_prefix("group ").is_some_and(|g| self.shared.homes.of(g) == Side::Target);
@@ -343,6 +349,7 @@ impl Control {
         match self.seal(migration, partitions, to, hold_consumers, What::Switch { force }).await {
             Ok(sealed) => {
                 tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
+                self.shared.mirrors.look_again();
                 self.tell(migration, scheme::PRODUCERS_SWITCHED);
                 let mut done =
                     vec![format!("sealed {what}; produce was held for {} ms and goes on on the {to}", sealed.hold_ms)];

@@ -1,12 +1,15 @@
 //! What `status` shows: read from the snapshots at the moment of the question.
+#![expect(clippy::disallowed_methods, reason = "io: reads the clock")]
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::time::Instant;
 
 use super::{late, scheme};
 use crate::config::{Config, Migration};
 use crate::control::protocol::{
-    ClusterStatus, Clusters, GroupStatus, Guard, LateSeam, MigrationStatus, NEXT_SWITCH_CONSUMERS, PartitionBehind,
-    ProxyStatus, SkippedPart, Status, Waived,
+    ClusterStatus, Clusters, GroupStatus, Guard, LateSeam, MigrationStatus, MirrorStatus, MirrorStopped,
+    NEXT_SWITCH_CONSUMERS, NEXT_SWITCH_PRODUCERS, PartitionBehind, ProxyStatus, SkippedPart, Status, Waived,
 };
 use crate::groups::drained::{Drain, GroupDrain, Standing};
 use crate::ids::Side;
@@ -98,6 +101,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         _ => vec![],
     };
     let drain = shared.and_then(|s| s.drains.of(&config.name));
+    let mirrored = shared.and_then(|shared| mirror(&config.name, state?, shared));
     MigrationStatus {
         name: config.name.clone(),
         scheme: config.scheme,
@@ -105,7 +109,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         next: next.map(str::to_owned),
         guard: match late_seam(config, state, shared) {
             Some(late) => Guard { ok: false, reason: Some(late::waits(&late.waits_for)) },
-            None => guard(next, shared),
+            None => mirror_guard(next, mirrored.as_ref()).unwrap_or_else(|| guard(next, shared)),
         },
         partitions: topics.iter().map(|(_, n)| n).sum(),
         topics: topics.into_iter().map(|(name, _)| name).collect(),
@@ -113,6 +117,7 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
         hold_ms: state.and_then(|s| s.hold_ms),
         consumers_held_since: held_since.map(rfc3339),
         late_seam: late_seam(config, state, shared),
+        mirror: mirrored.clone(),
         stragglers: shared.map_or(0, |s| s.stragglers.of(&config.name)),
         truncated: shared.map_or_else(Vec::new, |s| s.truncations.of(&config.name)),
         unprepared,
@@ -126,6 +131,58 @@ fn migration(config: &Migration, state: Option<&MigrationState>, shared: Option<
 fn late_seam(config: &Migration, state: Option<&MigrationState>, shared: Option<&Arc<Shared>>) -> Option<LateSeam> {
     let since = rfc3339(state?.late_since_ms?);
     Some(LateSeam { since, waits_for: shared.map(|s| s.late_seams.of(&config.name)).unwrap_or_default() })
+}
+
+/// While it is made: after the switch of producers a copy is as it is.
+fn mirror(name: &str, state: &MigrationState, shared: &Shared) -> Option<MirrorStatus> {
+    let partitions = state.topics.iter().filter(|t| t.mirror.is_some()).map(|t| t.partitions.len()).sum();
+    if partitions == 0 || state.sealed_at_ms.is_some() {
+        return None;
+    }
+    let now = Instant::now();
+    let mut status = MirrorStatus {
+        from: Side::Source,
+        partitions,
+        caught_up: 0,
+        lag: 0,
+        behind_ms: 0,
+        records: 0,
+        bytes: 0,
+        stopped: vec![],
+    };
+    for mirrored in shared.mirrors.of_migration(name) {
+        let standing = mirrored.standing(now);
+        status.caught_up += usize::from(standing.keeps_up());
+        status.lag += standing.lag.and_then(|lag| u64::try_from(lag).ok()).unwrap_or(0);
+        let behind = standing.behind.map_or(0, |behind| u64::try_from(behind.as_millis()).unwrap_or(u64::MAX));
+        status.behind_ms = status.behind_ms.max(behind);
+        status.records += standing.records;
+        status.bytes += standing.bytes;
+        if let Some(stop) = standing.stopped.filter(|_| status.stopped.len() < MOST_SHOWN) {
+            status.stopped.push(MirrorStopped {
+                topic: mirrored.route.partition.topic.to_string(),
+                partition: mirrored.route.partition.partition,
+                code: stop.code.to_owned(),
+                why: stop.message,
+                what_to_do: stop.what_to_do,
+            });
+        }
+    }
+    Some(status)
+}
+
+/// What the switch of producers waits for.
+fn mirror_guard(next: Option<&str>, mirror: Option<&MirrorStatus>) -> Option<Guard> {
+    let mirror = mirror.filter(|_| next == Some(NEXT_SWITCH_PRODUCERS))?;
+    let reason = match mirror.stopped.first() {
+        Some(stop) => format!("the mirror stands still: {}", stop.why),
+        None if mirror.caught_up < mirror.partitions => format!(
+            "the mirror has not caught up: {} of {} partitions have, {} offsets to go",
+            mirror.caught_up, mirror.partitions, mirror.lag
+        ),
+        None => return None,
+    };
+    Some(Guard { ok: false, reason: Some(reason) })
 }
 
 /// Lines of one migration, and partitions of one group: beyond it the first ones say enough.

@@ -5,19 +5,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::config::{Config, Migration};
+use crate::clock;
+use crate::config::{Config, Migration, Mirror};
 use crate::error::code;
 use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, TopicName, TopicPartition};
+use crate::mirror::WRITERS;
 use crate::store::{PreparedPartition, PreparedTopic};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::{self, NewTopic, TopicConfig};
 use crate::upstream::discovery;
 use crate::upstream::topology::ClusterView;
 
+use super::copies;
 use super::seed::{self, Seeded, Untouched};
 
 /// For the target to show what was made there.
-const TIME: Duration = Duration::from_secs(30);
+pub(super) const TIME: Duration = Duration::from_secs(30);
 /// Topics made by one request.
 const AT_ONCE: usize = 100;
 /// Names of brokers that the other cluster does not have.
@@ -85,12 +88,23 @@ pub async fn prepare(
         done.extend(planned.iter().map(|p| describe("would create", p)));
         done.extend(left.map(|t| format!("topic {} would leave the migration", t.name)));
         done.push(format!("would pin {} topics of migration {}", names.len(), migration.name));
+        if migration.mirror == Mirror::Forward {
+            let from = migration.mirror_from;
+            done.push(format!("would copy what they hold to the target, from {from}, until producers are switched"));
+        }
         return Ok(Prepared { topics: Vec::new(), done });
     }
     done.extend(left.map(|t| format!("topic {} has left the migration; on the target it stays as it is", t.name)));
     create(target, &to, &planned, &mut done).await?;
     let to = shown(target, &from, &names, to).await?;
-    let topics = pin(target, &from, &to, &names, pinned, &mut done).await?;
+    let mut topics = pin(target, &from, &to, &names, pinned, &mut done).await?;
+    if migration.mirror == Mirror::Forward {
+        let writer = WRITERS | clock::now_ms();
+        let begun = copies::begin(source, target, (&from, &to), &mut topics, migration.mirror_from, writer).await?;
+        if begun > 0 {
+            done.push(format!("the mirror copies {begun} topics to the target, from {}", migration.mirror_from));
+        }
+    }
     Ok(Prepared { topics, done })
 }
 
@@ -321,7 +335,10 @@ async fn pin(
         .filter(|t| is_as_pinned(t, from, to))
         .flat_map(|t| t.partitions.iter().map(|p| (TopicPartition::new(t.name.clone(), p.partition), p.target_start)))
         .collect();
-    let found = extents(target, to, names).await?;
+    // What is in a copy, and who else writes to it, is the mirror's own concern.
+    let copied: HashMap<&TopicName, &PreparedTopic> =
+        pinned.iter().filter(|t| t.mirror.is_some() && is_as_pinned(t, from, to)).map(|t| (&t.name, t)).collect();
+    let found = free(extents(target, to, names).await?, &copied);
     let why: Vec<String> = touched(&found, &before).collect();
     if !why.is_empty() {
         return Err(PrepareError::Refused(why));
@@ -337,7 +354,7 @@ async fn pin(
         }
         say(seeded, done);
         // Read again: that is where the parts begin.
-        ends = extents(target, to, names).await?;
+        ends = free(extents(target, to, names).await?, &copied);
         let why: Vec<String> = touched(&ends, &before).collect();
         if !why.is_empty() {
             return Err(PrepareError::Refused(why));
@@ -354,10 +371,23 @@ async fn pin(
         partitions,
         source_id: id(from, name),
         target_id: id(to, name),
+        mirror: None,
     });
-    let prepared: Vec<PreparedTopic> = prepared.collect();
-    done.push(format!("pinned {} topics with {} partitions", prepared.len(), ends.len()));
+    let prepared = prepared.chain(names.iter().filter_map(|name| copied.get(name)).map(|topic| (*topic).clone()));
+    let mut prepared: Vec<PreparedTopic> = prepared.collect();
+    prepared.sort_by(|a, b| a.name.cmp(&b.name));
+    let partitions: usize = prepared.iter().map(|topic| topic.partitions.len()).sum();
+    done.push(format!("pinned {} topics with {partitions} partitions", prepared.len()));
     Ok(prepared)
+}
+
+/// Those that are no copies.
+fn free(
+    mut extents: BTreeMap<TopicPartition, Extent>,
+    copied: &HashMap<&TopicName, &PreparedTopic>,
+) -> BTreeMap<TopicPartition, Extent> {
+    extents.retain(|tp, _| !copied.contains_key(&tp.topic));
+    extents
 }
 
 /// One that was deleted and made anew on either side is another topic under the same name: what was pinned says

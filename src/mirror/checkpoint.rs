@@ -1,111 +1,176 @@
-//! The ledger on disk: a file for each partition to which each checkpoint appends what is new, in a frame of its own. A frame
-//! that is not whole ends the file. Pure.
+//! The ledgers on disk: one file for all of them, to which what is new is appended in frames. A frame that is not whole ends the
+//! file. Pure; `book` does the writing.
 //!
 //! ```text
 //! head     "KCUTLEDG"  format version u16
 //! frame    length u32  crc32c u32  payload         `length` counts the payload; the checksum covers both
-//! payload  as varints the closed bytes before it, where the copy begins, the open run's origin, copy and length, and up to
-//!          where the origin is covered; then the closed bytes that are new
+//! payload  a kind u8, then as varints
+//!   0 name    its number in this file, its writer's producer id, its partition; then the topic's name
+//!   1 ledger  its number, the closed bytes before it (0: it begins anew), where the copy begins, the open run's origin,
+//!             copy and length, and up to where the origin is covered; then the closed bytes that are new
 //! ```
 
+use std::collections::BTreeMap;
+
 use super::ledger::{Ledger, LedgerError};
-use crate::ids::NOffset;
+use crate::ids::{NOffset, TopicPartition};
 use crate::wire::batch::crc32c;
 
 const MAGIC: &[u8; 8] = b"KCUTLEDG";
 const FORMAT: u16 = 1;
 /// Length and checksum of a frame.
 const PREFIX: usize = 8;
+const NAME: u8 = 0;
+const LEDGER: u8 = 1;
 
-/// A file is written anew when what was appended to it is more than this, and as much as it would be anew.
-const SLACK: usize = 16 * 1024;
+/// The file is worth writing anew when it is longer than this, and more than twice what it would be.
+const SLACK: usize = 64 * 1024;
 
-/// What a ledger's file says of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Written {
+/// Whose ledger: of a partition, as this writer copies it. One that is prepared again has another writer.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key {
+    pub partition: TopicPartition,
+    pub writer: i64,
+}
+
+/// What the file says of a ledger.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Written {
+    number: i64,
     /// Of its closed bytes.
     closed: usize,
     head: [i64; 5],
     /// Where these bytes begin: not there any more when the ledger has forgotten some.
     start: (NOffset, NOffset),
-    /// Bytes of the file.
+}
+
+/// What the file says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct File {
+    known: BTreeMap<Key, Written>,
     size: usize,
 }
 
-/// What is to be done with its file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Next {
-    /// It says all already.
-    Nothing,
-    /// To be appended.
-    More(Vec<u8>),
-    /// To be put in its place.
-    Anew(Vec<u8>),
-}
-
-/// A whole ledger, for a new file.
-pub fn whole(ledger: &Ledger) -> (Vec<u8>, Written) {
-    let mut out = [&MAGIC[..], &FORMAT.to_be_bytes()].concat();
-    out.extend(framed(&payload(ledger, 0)));
-    let written = Written { closed: ledger.closed.len(), head: ledger.head(), start: ledger.start(), size: out.len() };
-    (out, written)
-}
-
-/// What has come since `written`, which is then up to here.
-pub fn next(ledger: &Ledger, written: &mut Written) -> Next {
-    let is_longer = ledger.start() == written.start && ledger.closed.len() >= written.closed;
-    if is_longer && ledger.head() == written.head {
-        return Next::Nothing;
+impl File {
+    /// A file of these ledgers, with its bytes.
+    pub fn whole<'a>(ledgers: impl IntoIterator<Item = (&'a Key, &'a Ledger)>) -> (Self, Vec<u8>) {
+        let mut bytes = [&MAGIC[..], &FORMAT.to_be_bytes()].concat();
+        let mut file = Self { known: BTreeMap::new(), size: bytes.len() };
+        ledgers.into_iter().for_each(|(key, ledger)| bytes.extend(file.add(key, ledger)));
+        (file, bytes)
     }
-    if !is_longer || written.size > SLACK + 2 * ledger.closed.len() || ledger.head()[1] < written.head[1] {
-        let (file, all) = whole(ledger);
-        *written = all;
-        return Next::Anew(file);
+
+    /// What is to be appended, so that the file says all of this ledger. To be called whenever it was cut back, too.
+    pub fn add(&mut self, key: &Key, ledger: &Ledger) -> Vec<u8> {
+        let mut out = vec![];
+        let number = match self.known.get(key) {
+            Some(written) if written.head == ledger.head() && written.start == ledger.start() => return out,
+            Some(written) => written.number,
+            None => {
+                let number = i64::try_from(self.known.len()).unwrap_or(i64::MAX);
+                out.extend(framed(&name(number, key)));
+                number
+            }
+        };
+        let goes_on = |written: &&Written| {
+            let has_grown = ledger.closed.len() >= written.closed && ledger.head()[1] >= written.head[1];
+            has_grown && ledger.start() == written.start
+        };
+        let from = self.known.get(key).filter(goes_on).map_or(0, |written| written.closed);
+        let mut payload = vec![LEDGER];
+        put_varint(&mut payload, number);
+        put_varint(&mut payload, i64::try_from(from).unwrap_or(i64::MAX));
+        ledger.head().into_iter().for_each(|number| put_varint(&mut payload, number));
+        payload.extend_from_slice(ledger.closed.get(from..).unwrap_or_default());
+        out.extend(framed(&payload));
+        let (closed, head, start) = (ledger.closed.len(), ledger.head(), ledger.start());
+        self.known.insert(key.clone(), Written { number, closed, head, start });
+        self.size += out.len();
+        out
     }
-    let more = framed(&payload(ledger, written.closed));
-    *written = Written {
-        closed: ledger.closed.len(),
-        head: ledger.head(),
-        start: written.start,
-        size: written.size + more.len(),
-    };
-    Next::More(more)
+
+    /// Most of it has been replaced since.
+    pub fn is_worth_writing_anew(&self) -> bool {
+        self.size > SLACK + 2 * self.known.values().map(|written| written.closed + 64).sum::<usize>()
+    }
 }
 
-fn payload(ledger: &Ledger, from: usize) -> Vec<u8> {
-    let mut payload = vec![];
-    put_varint(&mut payload, i64::try_from(from).unwrap_or(i64::MAX));
-    ledger.head().into_iter().for_each(|number| put_varint(&mut payload, number));
-    payload.extend_from_slice(ledger.closed.get(from..).unwrap_or_default());
+fn name(number: i64, key: &Key) -> Vec<u8> {
+    let mut payload = vec![NAME];
+    for one in [number, key.writer, i64::from(key.partition.partition)] {
+        put_varint(&mut payload, one);
+    }
+    payload.extend_from_slice(key.partition.topic.as_bytes());
     payload
 }
 
-/// A file's ledger, and how many of its bytes are good: what follows was not written to its end, and is to be cut off.
-pub fn read(file: &[u8]) -> Result<(Ledger, Written, usize), LedgerError> {
+/// As read so far: closed bytes and the rest.
+#[derive(Default)]
+struct Read {
+    closed: Vec<u8>,
+    head: Option<[i64; 5]>,
+}
+
+/// A file's ledgers, and how many of its bytes are good: what follows was not written to its end, and is to be cut off.
+pub fn read(file: &[u8]) -> Result<(BTreeMap<Key, Ledger>, File, usize), LedgerError> {
     let head = file.split_first_chunk::<8>().filter(|(magic, _)| *magic == MAGIC).map(|(_, rest)| rest);
     match head.and_then(|rest| rest.first_chunk::<2>()).map(|version| u16::from_be_bytes(*version)) {
         None => return Err(LedgerError::Garbled("it does not begin like a ledger")),
         Some(FORMAT) => {}
         Some(_) => return Err(LedgerError::Garbled("a newer version wrote it")),
     }
-    let (mut closed, mut last) = (Vec::new(), None);
+    let mut found: Vec<(Key, Read)> = vec![];
     let mut good = MAGIC.len() + size_of_val(&FORMAT);
+    let mut last = 0;
     while let Some(payload) = frame(file.get(good..).unwrap_or_default()) {
-        good += PREFIX + payload.len();
-        let mut rest = payload;
-        let mut number = || varint(&mut rest).ok_or(LedgerError::Garbled("a frame ends early"));
-        let before = number()?;
-        let head = [number()?, number()?, number()?, number()?, number()?];
-        if usize::try_from(before) != Ok(closed.len()) {
-            return Err(LedgerError::Garbled("a frame is missing"));
-        }
-        closed.extend_from_slice(rest);
-        last = Some(head);
+        last = PREFIX + payload.len();
+        good += last;
+        take(payload, &mut found)?;
     }
-    let head = last.ok_or(LedgerError::Garbled("there is nothing in it"))?;
-    let ledger = Ledger::restored(closed, head)?;
-    let written = Written { closed: ledger.closed.len(), head, start: ledger.start(), size: good };
-    Ok((ledger, written, good))
+    if found.pop_if(|(_, read)| read.head.is_none()).is_some() {
+        // The process ended between a name and its ledger, which are written together.
+        good -= last;
+    }
+    let (mut ledgers, mut known) = (BTreeMap::new(), BTreeMap::new());
+    for (number, (key, read)) in (0..).zip(found) {
+        let head = read.head.ok_or(LedgerError::Garbled("a name has no ledger"))?;
+        let ledger = Ledger::restored(read.closed, head)?;
+        known.insert(key.clone(), Written { number, closed: ledger.closed.len(), head, start: ledger.start() });
+        ledgers.insert(key, ledger);
+    }
+    Ok((ledgers, File { known, size: good }, good))
+}
+
+fn take(payload: &[u8], found: &mut Vec<(Key, Read)>) -> Result<(), LedgerError> {
+    let (kind, mut rest) = payload.split_first().ok_or(LedgerError::Garbled("a frame is empty"))?;
+    let mut number = || varint(&mut rest).ok_or(LedgerError::Garbled("a frame ends early"));
+    let at = usize::try_from(number()?).unwrap_or(usize::MAX);
+    match *kind {
+        NAME => {
+            let (writer, partition) = (number()?, number()?);
+            let topic = str::from_utf8(rest).map_err(|_| LedgerError::Garbled("a topic's name is none"))?;
+            let partition = i32::try_from(partition).map_err(|_| LedgerError::Garbled("a partition is none"))?;
+            if at != found.len() {
+                return Err(LedgerError::Garbled("a name is missing"));
+            }
+            found.push((Key { partition: TopicPartition::new(topic, partition), writer }, Read::default()));
+        }
+        LEDGER => {
+            let before = usize::try_from(number()?).unwrap_or(usize::MAX);
+            let head = [number()?, number()?, number()?, number()?, number()?];
+            let (_, read) = found.get_mut(at).ok_or(LedgerError::Garbled("a ledger has no name"))?;
+            if before == 0 {
+                read.closed.clear();
+            }
+            if before != read.closed.len() {
+                return Err(LedgerError::Garbled("a frame is missing"));
+            }
+            read.closed.extend_from_slice(rest);
+            read.head = Some(head);
+        }
+        _ => return Err(LedgerError::Garbled("a frame is of no kind that is known")),
+    }
+    Ok(())
 }
 
 fn framed(payload: &[u8]) -> Vec<u8> {

@@ -13,7 +13,8 @@ const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// What Java puts into one block.
 const BLOCK: usize = 32 * 1024;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// In the order in which clients have learned them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Codec {
     None,
     Gzip,

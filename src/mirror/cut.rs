@@ -4,6 +4,9 @@
 //! that a reader begins in the midst of, one with times that a broker has set, and one of an older format are opened: their
 //! records go into batches that end at every gap. Markers and what was aborted do not go.
 //!
+//! Small batches that follow one another are packed into one: a leader takes few requests of one producer at a time, each with one
+//! batch of a partition, and what many producers write together would come through there one after the other.
+//!
 //! Every batch is verified before anything that it says is believed. One that was opened may come out a little longer than it was
 //! (a message of format 0 or 1 by some forty bytes, others by what their codec does at its default level): the copy's limits
 //! need that much room. Where a rebuilt batch ends also depends on where a fetch did: what excludes two batches of the same
@@ -14,7 +17,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::codec::Codec;
+use super::codec::{Codec, CodecError};
 use super::record::{self, Record, RecordError, Writer};
 use crate::ids::{NOffset, Native};
 use crate::wire::batch::{self, BatchHead, COVERED_FROM, HEAD, crc32c};
@@ -31,6 +34,13 @@ pub struct Copy {
     pub count: i64,
     /// The head, and the body as it was fetched, or both in one.
     pub batch: Vec<Bytes>,
+}
+
+impl Copy {
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.batch.iter().map(Bytes::len).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -53,20 +63,35 @@ pub struct CutError {
 /// An aborted transaction, as a Fetch answer lists it: its producer, and where it begins.
 pub type Aborted = (i64, i64);
 
-/// Records of the older formats in one batch: alone each would be a request.
+/// Records of the older formats in one batch, and their bytes: alone each would be a request.
 const GATHERED: usize = 1_000;
+const GATHERED_BYTES: usize = 256 * 1024;
+/// A batch of less is packed together with its neighbours, up to so many bytes, as they are stored.
+const SMALL: usize = 4 * 1024;
+const PACKED_BYTES: usize = 64 * 1024;
 
 /// `fetched`: with an isolation of read_committed, from `from` on. `writer`: as of the records before. `limit`: bytes of one batch,
 /// decompressed.
 pub fn cut(fetched: &Bytes, from: NOffset, aborted: &[Aborted], writer: Writer, limit: usize) -> Cut {
-    let mut cutter =
-        Cutter { aborts: Aborts::new(aborted), writer, limit, copies: vec![], old: vec![], codec: Codec::None };
+    let aborts = Aborts::new(aborted);
+    let mut cutter = Cutter {
+        aborts,
+        writer,
+        limit,
+        from,
+        copies: vec![],
+        small: vec![],
+        small_bytes: 0,
+        old: vec![],
+        old_bytes: 0,
+        codec: Codec::None,
+    };
     let mut covered = from;
     let mut failed = None;
     for found in batch::batches(fetched) {
         let at = |offset: i64| move |why: RecordError| CutError { offset, why };
         let done = found.map_err(|why| at(covered.0)(why.into())).and_then(|(place, head)| {
-            cutter.take(&fetched.slice(place), &head, covered).map_err(at(head.base_offset))?;
+            cutter.take(&fetched.slice(place), &head).map_err(at(head.base_offset))?;
             Ok(head.next_offset())
         });
         match done {
@@ -78,7 +103,9 @@ pub fn cut(fetched: &Bytes, from: NOffset, aborted: &[Aborted], writer: Writer, 
         }
     }
     if let Err(why) = cutter.flush() {
-        let offset = cutter.old.first().map_or(covered.0, |record| record.offset);
+        let old = cutter.old.first().map(|record| record.offset);
+        let small = cutter.small.first().map(|(_, head)| head.base_offset);
+        let offset = old.or(small).unwrap_or(covered.0);
         covered = Native(offset);
         failed = Some(CutError { offset, why });
     }
@@ -89,34 +116,62 @@ struct Cutter {
     aborts: Aborts,
     writer: Writer,
     limit: usize,
+    from: NOffset,
     copies: Vec<Copy>,
+    /// Small batches: they go together.
+    small: Vec<(Bytes, BatchHead)>,
+    small_bytes: usize,
     /// Of the older formats, and of one codec: they go together.
     old: Vec<Record<'static>>,
+    old_bytes: usize,
     codec: Codec,
 }
 
 impl Cutter {
-    /// All of it is copied, or, after an error, nothing.
-    fn take(&mut self, bytes: &Bytes, head: &BatchHead, from: NOffset) -> Result<(), RecordError> {
+    fn take(&mut self, bytes: &Bytes, head: &BatchHead) -> Result<(), RecordError> {
         record::verify(bytes, head)?;
         let is_aborted = self.aborts.concern(head, bytes, self.limit)?;
-        if head.next_offset() <= from.0 || head.is_control() || is_aborted || head.count == 0 {
+        if head.next_offset() <= self.from.0 || head.is_control() || is_aborted || head.count == 0 {
             return Ok(());
         }
         let codec = Codec::of(head.attributes)?;
         if head.magic < 2 {
-            let records = record::older(bytes, head, self.limit)?;
-            if self.codec != codec || self.old.len() + records.len() > GATHERED {
-                self.flush()?;
+            self.pack()?;
+            if self.codec != codec {
+                self.flush_old()?;
+                self.codec = codec;
             }
-            self.codec = codec;
-            self.old.extend(records.into_iter().filter(|record| record.offset >= from.0));
-            return Ok(());
+            return self.gather(bytes, head);
         }
-        self.flush()?;
+        self.flush_old()?;
+        if self.small_bytes + bytes.len() > PACKED_BYTES {
+            self.pack()?;
+        }
+        if bytes.len() >= SMALL {
+            self.pack()?;
+            return self.alone(bytes, head);
+        }
+        self.small_bytes += bytes.len();
+        self.small.push((bytes.clone(), *head));
+        Ok(())
+    }
+
+    /// An entry of an older format.
+    fn gather(&mut self, bytes: &Bytes, head: &BatchHead) -> Result<(), RecordError> {
+        let records = record::older(bytes, head, self.limit)?;
+        let bytes = records.iter().map(|record| record.content.len()).sum::<usize>();
+        if self.old.len() + records.len() > GATHERED || self.old_bytes + bytes > GATHERED_BYTES {
+            self.flush_old()?;
+        }
+        self.old_bytes += bytes;
+        self.old.extend(records.into_iter().filter(|record| record.offset >= self.from.0));
+        Ok(())
+    }
+
+    fn alone(&mut self, bytes: &Bytes, head: &BatchHead) -> Result<(), RecordError> {
         let is_whole = i64::from(head.count) == i64::from(head.last_offset_delta) + 1;
         let is_plain = record::appended_at(head).is_none() && head.attributes & DELETE_HORIZON == 0;
-        if is_whole && is_plain && head.base_offset >= from.0 {
+        if is_whole && is_plain && head.base_offset >= self.from.0 {
             let count = i64::from(head.count);
             let batch = renamed(bytes, head, &self.writer)?;
             self.writer.records += count;
@@ -125,18 +180,52 @@ impl Cutter {
         }
         let body = record::opened(bytes, head, self.limit)?;
         let records = record::records(head, &body)?;
-        let first = records.partition_point(|record| record.offset < from.0);
-        let made = runs(records.get(first..).unwrap_or_default(), codec, &mut self.writer)?;
+        let first = records.partition_point(|record| record.offset < self.from.0);
+        let made = runs(records.get(first..).unwrap_or_default(), Codec::of(head.attributes)?, &mut self.writer)?;
         self.copies.extend(made);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), RecordError> {
+    /// Small batches into one for each stretch without a gap; one that has no neighbour goes as it is.
+    fn pack(&mut self) -> Result<(), RecordError> {
+        if let [(bytes, head)] = self.small.as_slice() {
+            let (bytes, head) = (bytes.clone(), *head);
+            self.alone(&bytes, &head)?;
+        } else {
+            let bodies = self.small.iter().map(|(bytes, head)| record::opened(bytes, head, self.limit));
+            let bodies: Vec<Vec<u8>> = bodies.collect::<Result<_, RecordError>>()?;
+            let mut records = vec![];
+            for ((_, head), body) in self.small.iter().zip(&bodies) {
+                records.extend(record::records(head, body)?);
+            }
+            records.retain(|record| record.offset >= self.from.0);
+            let codecs = self.small.iter().map(|(_, head)| Codec::of(head.attributes));
+            let codecs: Vec<Codec> = codecs.collect::<Result<_, CodecError>>()?;
+            let made = runs(&records, common(&codecs), &mut self.writer)?;
+            self.copies.extend(made);
+        }
+        self.small.clear();
+        self.small_bytes = 0;
+        Ok(())
+    }
+
+    fn flush_old(&mut self) -> Result<(), RecordError> {
         let made = runs(&self.old, self.codec, &mut self.writer)?;
         self.copies.extend(made);
         self.old.clear();
+        self.old_bytes = 0;
         Ok(())
     }
+
+    fn flush(&mut self) -> Result<(), RecordError> {
+        self.pack()?;
+        self.flush_old()
+    }
+}
+
+/// Of batches that are packed into one: compressed if any of them was, and as the one of which most clients know how.
+fn common(codecs: &[Codec]) -> Codec {
+    codecs.iter().copied().filter(|codec| *codec != Codec::None).min().unwrap_or(Codec::None)
 }
 
 /// The batch as it is, of another producer, outside of any transaction.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -115,6 +116,8 @@ pub struct Metrics {
     pub upstream_connect_failures: ByValue<Counter>,
     pub cluster_reachable: ByValue<Gauge>,
     pub journal_appends: Counter,
+    pub(super) mirror_records: Counter,
+    pub(super) mirror_bytes: Counter,
 }
 
 impl Default for Metrics {
@@ -154,6 +157,8 @@ impl Metrics {
             rejected_frames: ByValue::new::<RejectReason>(&r, &table::REJECTED_FRAMES),
             upstream_connect_failures: ByValue::new::<Side>(&r, &table::UPSTREAM_CONNECT_FAILURES),
             cluster_reachable: ByValue::new::<Side>(&r, &table::CLUSTER_REACHABLE),
+            mirror_records: Handle::register(&r, &table::MIRROR_RECORDS, &[]),
+            mirror_bytes: Handle::register(&r, &table::MIRROR_BYTES, &[]),
             journal_appends: Handle::register(&r, &table::JOURNAL_APPENDS, &[]),
             registry: r,
         }
@@ -202,6 +207,14 @@ impl Metrics {
     /// Not for the data path: looks the handle up.
     pub fn skipped(&self, migration: &str) -> Gauge {
         Gauge::register(&self.registry, &table::SKIPPED, &[migration])
+    }
+
+    /// How the mirrors of a migration stand. Not for the data path: looks the handles up.
+    pub fn mirror(&self, migration: &str, lag: i64, behind: Duration, stopped: usize) {
+        let gauge = |metric| Gauge::register(&self.registry, metric, &[migration]);
+        gauge(&table::MIRROR_LAG).set(lag as f64);
+        gauge(&table::MIRROR_BEHIND).set(behind.as_secs_f64());
+        gauge(&table::MIRROR_STOPPED).set(stopped as f64);
     }
 
     /// Prometheus' text format.

@@ -67,6 +67,12 @@ impl Metrics {
         self.rejected_frames.of(reason).increment(1);
     }
 
+    /// A batch of a copy was stored.
+    pub fn mirrored(&self, records: i64, bytes: usize) {
+        self.mirror_records.increment(u64::try_from(records).unwrap_or(0));
+        self.mirror_bytes.increment(bytes as u64);
+    }
+
     /// A sealed side has lost records below its end.
     pub fn truncated(&self, side: Side) {
         self.truncations.of(side).increment(1);

@@ -65,6 +65,11 @@ table! {
     REJECTED_FRAMES: Counter "rejected_frames_total" ["reason"] "frames from clients that were refused; the connection ends";
     UPSTREAM_CONNECT_FAILURES: Counter "upstream_connect_failures_total" ["side"] "requests for which no connection to a broker could be made";
     CLUSTER_REACHABLE: Gauge "cluster_reachable" ["side"] "1 if some broker of the cluster answers";
+    MIRROR_RECORDS: Counter "mirror_records_total" [] "records that the mirrors have copied";
+    MIRROR_BYTES: Counter "mirror_bytes_total" [] "bytes of batches that the mirrors have copied";
+    MIRROR_LAG: Gauge "mirror_lag_offsets" ["migration"] "offsets that the mirrors of a migration are behind, over its partitions";
+    MIRROR_BEHIND: Gauge "mirror_behind_seconds" ["migration"] "for how long the mirror of a migration's partition has not been at the end, the longest";
+    MIRROR_STOPPED: Gauge "mirror_stopped_partitions" ["migration"] "partitions of a migration whose mirror stands still; `status` says why";
     JOURNAL_APPENDS: Counter "journal_appends_total" [] "durable appends to the journal";
 }
 

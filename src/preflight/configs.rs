@@ -22,18 +22,20 @@ const MUST_EQUAL: [(&str, &str); 3] = [
     ("cleanup.policy", "other records are kept"),
 ];
 
+/// But for what the mirror sets on a copy for its time.
 pub fn find(facts: &Facts, found: &mut Vec<Finding>) {
     for (name, topic) in &facts.topics {
         let place = format!("topic {name}");
         let [Some(source), Some(target)] = &topic.configs else { continue };
-        for (key, then) in LESS_HURTS {
+        let is_held = |key: &str| topic.held.as_ref().is_some_and(|held| held.contains_key(key));
+        for (key, then) in LESS_HURTS.into_iter().filter(|(key, _)| !is_held(key)) {
             if let (Some(ours), Some(theirs)) = (limit(source, key), limit(target, key))
                 && theirs < ours
             {
                 found.push(differs(&place, key, source, target, then));
             }
         }
-        for (key, then) in MUST_EQUAL {
+        for (key, then) in MUST_EQUAL.into_iter().filter(|(key, _)| !is_held(key)) {
             if let (Some(ours), Some(theirs)) = (source.get(key), target.get(key))
                 && words(ours) != words(theirs)
             {

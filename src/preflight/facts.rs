@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::ResponseKind;
 
-use super::writers::{self, Seen, Writers};
+use super::writers::{self, Held, Seen, Writers};
 use crate::config::{Config, Migration};
 use crate::error::code;
 use crate::ids::{DEBUGGING_CONSUMER, LATEST, NodeId, Side, TopicName, TopicPartition};
@@ -85,6 +85,8 @@ pub struct TopicFacts {
     pub target_replicas: Option<usize>,
     /// By side; the target's as they are, or as they would be. `None`: it does not tell.
     pub configs: [Option<BTreeMap<String, String>>; 2],
+    /// What the mirror sets on its copy, for its time.
+    pub held: Held,
     /// Partitions of the target that hold records and that no seal of ours has begun.
     pub foreign: Vec<(i32, Extent)>,
     /// On the source, that no coordinator knows; or, where its coordinators do not say what they know, all.
@@ -164,6 +166,11 @@ pub async fn gather(
     match topic_facts(config, admins, &from, &to, &names).await {
         Ok((topics, begun)) => {
             facts.topics = topics;
+            for (name, topic) in &mut facts.topics {
+                topic.held = seen.held.get(name).cloned();
+                // What lies there is its copy.
+                topic.foreign.retain(|_| topic.held.is_none());
+            }
             if let Err(e) = groups_on_both(admins, [&from, &to], &names, &begun, &mut facts).await {
                 facts.groups_unknown.push(("all groups".to_owned(), e.to_string()));
             }

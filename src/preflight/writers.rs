@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
@@ -18,12 +19,17 @@ const AT_ONCE: usize = 16;
 /// Topics by transactional id: those that it writes to, and those whose positions its transactions commit.
 pub type Writers = BTreeMap<String, BTreeSet<TopicName>>;
 
-/// What a proxy knows of them, while it runs: no cluster says whose positions a transaction carries.
+/// Configs of a topic that is a copy.
+pub type Held = Option<Arc<BTreeMap<String, String>>>;
+
+/// What a proxy knows, while it runs: no cluster says whose positions a transaction carries, or what is a copy.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub topics: Writers,
     /// Ids with groups whose positions their transactions have carried.
     pub carried: Vec<(String, String)>,
+    /// By topic what its copy is set to for its time.
+    pub held: HashMap<TopicName, Arc<BTreeMap<String, String>>>,
 }
 
 /// What is known of them, and why that is not all. `names`: the topics that matter: where no transactional id writes to one of them

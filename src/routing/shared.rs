@@ -1,7 +1,7 @@
 //! What every worker and the control thread share. Snapshots are read without a lock; whoever changes one bumps the
 //! counter that others wait on.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::groups::drained::Drain;
 use crate::groups::shadow::Told;
 use crate::groups::{Called, Commits, Heard, Homes, Moves};
 use crate::ids::{NodeId, Side, TopicName};
+use crate::mirror::{self, Mirrors};
 use crate::monitor::Metrics;
 use crate::producers::TransactionalHomes;
 use crate::producers::transactions::Transactions;
@@ -59,6 +60,7 @@ pub struct Shared {
     pub stragglers: Stragglers,
     pub truncations: Truncations,
     pub late_seams: LateSeams,
+    pub mirrors: Mirrors,
     pub drains: Drains,
     pub in_flight: InFlight,
     pub read_ahead: Arc<ReadAhead>,
@@ -66,6 +68,8 @@ pub struct Shared {
     pub sought: Sought,
     /// The topics that a migration has prepared, and which.
     prepared: ArcSwap<HashMap<TopicName, String>>,
+    /// By topic what its copy is set to, whatever clients set.
+    held_configs: ArcSwap<HashMap<TopicName, Arc<BTreeMap<String, String>>>>,
     pub metrics: Arc<Metrics>,
     /// Set when the proxy is to take no more work.
     pub winding_down: CancellationToken,
@@ -119,12 +123,14 @@ impl Shared {
             stragglers: Stragglers::default(),
             truncations: Truncations::default(),
             late_seams: LateSeams::default(),
+            mirrors: Mirrors::default(),
             drains: Drains::default(),
             in_flight: InFlight::new(limit, metrics.held_bytes.clone()),
             read_ahead,
             alarms: Alarms::default(),
             sought: Sought::default(),
             prepared: ArcSwap::default(),
+            held_configs: ArcSwap::default(),
             metrics,
             winding_down: CancellationToken::new(),
             client_ids: AtomicU64::new(1),
@@ -166,6 +172,12 @@ impl Shared {
         let topics =
             journal.migrations.iter().flat_map(|(name, m)| m.topics.iter().map(|t| (t.name.clone(), name.clone())));
         self.prepared.store(Arc::new(topics.collect()));
+        self.held_configs.store(Arc::new(mirror::configs::held(journal)));
+    }
+
+    /// What a topic's copy on the target is set to for its time, whatever clients set.
+    pub fn held_configs(&self, topic: &str) -> Option<Arc<BTreeMap<String, String>>> {
+        self.held_configs.load().get(topic).cloned()
     }
 
     /// A topic that the snapshot lacks is looked for, unless it was a moment ago: a client that asks for what is not there

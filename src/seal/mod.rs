@@ -1,9 +1,10 @@
 //! The seal (DESIGN.md section 4): hold, settle, read the end, persist, release. What goes wrong before the commit is
 //! undone; what may have been committed ends the process, and the journal decides.
 //!
-//! `reading` judges what was read (pure); `hold` begins and ends a hold; `settle` waits for outcomes; `sides` asks the
+//! `reading` judges what was read (pure); `copies` brings mirrors to rest; `hold` begins and ends a hold; `settle` waits for outcomes; `sides` asks the
 //! clusters; `transactions` says what is open; `run` is the whole act in its order. The exhaustive model of the design is the authority on that order.
 
+mod copies;
 pub mod hold;
 pub mod reading;
 pub mod run;

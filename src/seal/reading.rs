@@ -33,6 +33,19 @@ pub struct Known {
     /// Where the new side must stand.
     pub other_end: NOffset,
     pub recent: Vec<Recent>,
+    /// Its copy on the new side, if it has one that is under way.
+    pub mirror: Option<Mirror>,
+}
+
+/// How a mirror stands, looked at after both sides were read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mirror {
+    /// Up to here, exclusive, the old side is copied.
+    pub mirrored: NOffset,
+    /// Where its copy ends, if nothing is on its way.
+    pub copy_end: Option<NOffset>,
+    /// It stays where it is.
+    pub is_halted: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -118,10 +131,14 @@ fn switch(reading: &Reading, known: &Known, to: Side, late: bool, now_ms: i64) -
     if let Some(not_yet) = if late { has_less(reading, known) } else { is_not_still(reading, known) } {
         return not_yet;
     }
-    if reading.other_end != known.other_end {
+    let other_end = match copied(reading, known, late) {
+        Ok(end) => end,
+        Err(why) => return Judged::Again(why),
+    };
+    if reading.other_end != other_end {
         return Guard::foreign_writer(format!(
-            "{partition} on the {to} ends at {}, it should end at {}: somebody else writes to it",
-            reading.other_end, known.other_end
+            "{partition} on the {to} ends at {}, it should end at {other_end}: somebody else writes to it",
+            reading.other_end
         ));
     }
     if reading.other_high_watermark < reading.other_end {
@@ -138,6 +155,20 @@ fn switch(reading: &Reading, known: &Known, to: Side, late: bool, now_ms: i64) -
             let producers = producers(reading, known, now_ms);
             Judged::Sealed { map, end: reading.end, next: reading.other_end, producers }
         }
+    }
+}
+
+/// Where the new side is to end: at the end of its copy, once that is whole (with a late seam, once it rests). `Err`: not yet.
+fn copied(reading: &Reading, known: &Known, late: bool) -> Result<NOffset, &'static str> {
+    let Some(mirror) = known.mirror else { return Ok(known.other_end) };
+    if !late && mirror.mirrored < reading.end {
+        return Err("the mirror has not copied all of the old side");
+    }
+    match mirror.copy_end.filter(|_| mirror.is_halted) {
+        None => Err("the mirror has batches on their way"),
+        // It was read before the last batch came.
+        Some(end) if reading.other_end < end => Err("the new side has less than the mirror has written"),
+        Some(end) => Ok(end),
     }
 }
 

@@ -10,6 +10,7 @@ use futures_util::future::{join, join_all};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::copies::Copies;
 use super::hold::{self, Hold, Sync};
 use super::reading::{self, Judged, Known, Reading, UNREAD, Wants};
 use super::refuse;
@@ -103,6 +104,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     let sides = Sides { old: old?, new: new? };
     let Act { shared, store, workers, deadlines, migration, partitions, to, hold_consumers, what, .. } = act;
     let budget = shared.config.seal.hold_budget;
+    let mirrors = Copies::of(shared, &store.state(), &partitions, what)?;
     let work = Work {
         shared,
         store,
@@ -117,11 +119,16 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
         coordinators_say: Cell::new(false),
         waits_for: RefCell::default(),
         unmarked: Cell::new(false),
+        mirrors: &mirrors,
+        is_held: Cell::new(false),
     };
     work.look_at_transactions().await?;
     work.look_ahead(budget).await?;
     let mut hold = Hold::begin(shared, &partitions, deadlines, budget);
+    work.is_held.set(true);
+    let hurry = shared.mirrors.hurry();
     let outcome = work.under(&mut hold, workers).await;
+    drop(hurry);
     let hold_ms = hold.held_ms();
     shared.metrics.hold_duration.record(Duration::from_millis(hold_ms).as_secs_f64());
     match outcome {
@@ -147,6 +154,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
             Ok(Sealed { hold_ms, partitions: maps.len(), late: work.is_late.get() })
         }
         Err(Failed::Refused(mut refusal)) => {
+            mirrors.go_on();
             hold.undo(&partitions);
             shared.metrics.holds.of(HoldOutcome::Undone).increment(1);
             let waited_for = work.waits_for.take();
@@ -218,6 +226,9 @@ struct Work<'a> {
     waits_for: RefCell<String>,
     /// A marker may have been written for a seal that is undone.
     unmarked: Cell<bool>,
+    mirrors: &'a Copies,
+    /// Produce waits.
+    is_held: Cell<bool>,
 }
 
 type Maps = Vec<(TopicPartition, SpliceMap)>;
@@ -387,6 +398,9 @@ impl Work<'_> {
         let number = self.store.state().intent + 1;
         let mut done = Vec::with_capacity(readings.len());
         for (reading, (_, live)) in readings.iter().zip(self.lives) {
+            if self.is_held.get() {
+                self.mirrors.rest(&reading.partition, (!self.is_late.get()).then_some(reading.end));
+            }
             let known = self.known(reading, live);
             match reading::judge(reading, &known, self.to, self.wants(), clock::now_ms()) {
                 Judged::Sealed { map, end, next, producers } => {
@@ -400,6 +414,7 @@ impl Work<'_> {
                         next: (self.to, next),
                         producers,
                         late: self.is_late.get(),
+                        copied_to: known.mirror.map(|mirror| mirror.mirrored),
                     };
                     done.push((detail, map));
                 }
@@ -435,7 +450,8 @@ impl Work<'_> {
         let journal = self.store.state();
         let other_end = journal.partition(&reading.partition).map_or(Native(0), |h| h.journalled_end(self.to));
         let recent = live.gate().recent(clock::now_ms()).collect();
-        Known { map, visible: live.visible().0, other_end, recent }
+        let mirror = self.mirrors.standing(&reading.partition);
+        Known { map, visible: live.visible().0, other_end, recent, mirror }
     }
 
     /// Intent, markers, commit. From the commit on there is no way back.

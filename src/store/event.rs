@@ -1,7 +1,7 @@
 //! The decisions that are journalled, as JSON in the journal's records. Names are for ever: a new meaning is a new event, and a
 //! version that meets one that it does not know refuses to open the journal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -210,13 +210,30 @@ pub struct PreparedTopic {
     pub partitions: Vec<PreparedPartition>,
     pub source_id: Uuid,
     pub target_id: Uuid,
+    /// Its records are copied to the target until its first seal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<TopicMirror>,
+}
+
+/// How a topic is copied.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicMirror {
+    /// The producer id of the copy's batches.
+    pub writer: i64,
+    /// Where on the source the copy of each partition begins.
+    pub starts: Vec<(i32, NOffset)>,
+    /// What the copy's topic is set to for its time.
+    pub configs: BTreeMap<String, String>,
+    /// What it was set to itself of that before.
+    pub own_configs: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreparedPartition {
     pub partition: i32,
-    /// LEO on the target at prepare: where its part will begin.
+    /// LEO on the target at prepare: where its part will begin, or its copy.
     pub target_start: i64,
 }
 
@@ -237,6 +254,9 @@ pub struct SealDetail {
     /// same partition to the same place has the right one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub late: bool,
+    /// Up to here, exclusive and native, the side that is sealed is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_to: Option<NOffset>,
 }
 
 impl SealDetail {

@@ -149,6 +149,9 @@ pub struct PartitionHistory {
     pub target_start: i64,
     /// Cumulative over the seals: per producer the last batch that a sealed side has.
     pub producers: BTreeMap<VirtualPid, SealedProducer>,
+    /// Up to here, exclusive, its part on the source is copied to the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_to: Option<NOffset>,
 }
 
 impl PartitionHistory {
@@ -165,6 +168,7 @@ impl PartitionHistory {
         if !is_first {
             return Ok(());
         }
+        self.copied_to = detail.copied_to;
         for producer in &detail.producers {
             let known = self.producers.entry(producer.pid).or_insert(*producer);
             if producer.replaces(known) {
@@ -369,6 +373,7 @@ impl State {
                     map: SpliceMap::whole(Side::Source),
                     target_start: p.target_start,
                     producers: BTreeMap::new(),
+                    copied_to: None,
                 };
                 // Prepared again before its first seal: what lies on the target is read anew. A map is never forgotten.
                 let history = self.partitions.entry(key).or_insert_with(|| Arc::new(fresh));

@@ -20,7 +20,7 @@ pub mod journal;
 pub use decisions::Decision;
 pub use event::{
     ApiVersions, Check, CheckResult, Event, GroupPosition, Identity, MovedId, PreparedPartition, PreparedTopic,
-    SealDetail, SealedProducer, Skipped, WaiverKind,
+    SealDetail, SealedProducer, Skipped, TopicMirror, WaiverKind,
 };
 pub use fold::{
     ClosedGroup, Completion, FoldError, MigrationState, PartitionHistory, State, TransactionalIdHome, Waiver,

@@ -19,7 +19,7 @@ pub mod producers;
 pub mod topics;
 pub mod transactions;
 
-pub use configs::{TopicConfig, describe_broker_config, describe_topic_configs};
+pub use configs::{TopicConfig, alter_topic_configs, describe_broker_config, describe_topic_configs};
 pub use data::{fetch_raw, produce_raw};
 pub use described::{TopicDescribed, describe_topics};
 pub use epochs::epoch_ends;

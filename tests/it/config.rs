@@ -171,7 +171,7 @@ target: { bootstrap: [b:1], tls: { ca: x }, sasl: { mechanism: PLAIN } }
 default_side: target
 listeners: [{ bind: '127.0.0.1:1', advertise: 'c:1', tls: { cert: c, key: k } }]
 migrations:
-  - { name: a, topics: [a], scheme: dual-consume, mirror: forward, stragglers: include }
+  - { name: a, topics: [a], scheme: dual-consume, mirror: reverse, stragglers: include }
   - { name: b, topics: [b], scheme: consumers-first }
 ";
     let found = problems(text);

@@ -412,8 +412,11 @@ fn the_default_build_has_no_crash_points() {
 fn every_crash_point_is_listed_and_in_its_place() {
     let mut found: Vec<String> = sources().iter().filter(|s| s.path != "src/crash.rs").flat_map(placed).collect();
     found.sort();
-    let mut listed: Vec<String> =
-        [crash::SEAL, crash::MOVE, crash::COMPLETE, crash::CROSSING].concat().iter().map(|p| (*p).to_owned()).collect();
+    let mut listed: Vec<String> = [crash::SEAL, crash::MOVE, crash::COMPLETE, crash::CROSSING, crash::MIRROR]
+        .concat()
+        .iter()
+        .map(|p| (*p).to_owned())
+        .collect();
     listed.sort();
     assert_eq!(found, listed, "placed in src, listed in crash.rs");
     assert_eq!(placed(&Source::planted("src/seal/run.rs", "crash_point!(\"seal.held\");\n")), ["seal.held"]);

@@ -14,7 +14,7 @@ const ANOTHER: Uuid = Uuid::from_u128(3);
 
 fn journal() -> State {
     let partitions = vec![PreparedPartition { partition: 0, target_start: 0 }];
-    let topic = PreparedTopic { name: "orders".into(), partitions, source_id: SOURCE, target_id: TARGET };
+    let topic = PreparedTopic { name: "orders".into(), partitions, source_id: SOURCE, target_id: TARGET, mirror: None };
     let event = Event::Prepared { migration: "m".into(), scheme: "producers-first".into(), topics: vec![topic] };
     let mut state = State::default();
     state.apply(&event).expect("a first prepare");

@@ -272,7 +272,7 @@ fn reading(producers: Vec<ProducerState>) -> Reading {
 }
 
 fn held_against() -> Known {
-    Known { map: SpliceMap::whole(Side::Source), visible: 10, other_end: Native(0), recent: vec![] }
+    Known { map: SpliceMap::whole(Side::Source), visible: 10, other_end: Native(0), recent: vec![], mirror: None }
 }
 
 #[test]

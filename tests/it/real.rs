@@ -12,6 +12,7 @@ mod herd;
 mod leaving;
 mod long_transactions;
 mod lost_answer;
+mod mirroring;
 mod one_by_one;
 mod outage;
 mod pipelines;

@@ -37,6 +37,7 @@ fn prepared() -> Event {
         partitions,
         source_id: Uuid::from_u128(1),
         target_id: Uuid::from_u128(2),
+        mirror: None,
     };
     Event::Prepared { migration: "m".into(), scheme: "producers-first".into(), topics: vec![topic] }
 }
@@ -56,6 +57,7 @@ fn detail(number: u64, partition: i32, end: i64, next: (Side, i64), producers: V
         next: (next.0, Native(next.1)),
         producers,
         late: false,
+        copied_to: None,
     })
 }
 
@@ -494,7 +496,7 @@ fn topic(name: &str, partitions: i32, ids: (u128, u128)) -> PreparedTopic {
     let partition = |partition| PreparedPartition { partition, target_start: 0 };
     let partitions = (0..partitions).map(partition).collect();
     let (source_id, target_id) = (Uuid::from_u128(ids.0), Uuid::from_u128(ids.1));
-    PreparedTopic { name: name.into(), partitions, source_id, target_id }
+    PreparedTopic { name: name.into(), partitions, source_id, target_id, mirror: None }
 }
 
 fn pinned(migration: &str, topics: Vec<PreparedTopic>) -> Event {

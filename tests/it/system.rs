@@ -17,6 +17,7 @@ mod hostile;
 mod identity;
 mod lagging;
 #[cfg(feature = "librdkafka")]
+mod mirroring;
 mod moving;
 mod order;
 mod outage;

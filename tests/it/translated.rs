@@ -245,11 +245,12 @@ fn story() -> Vec<Event> {
             next: (Target, Native(2)),
             producers: vec![],
             late: false,
+            copied_to: None,
         })
     };
     let partitions = [0, 1].map(|partition| PreparedPartition { partition, target_start: 2 }).to_vec();
     let (source_id, target_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let topics = vec![PreparedTopic { name: "orders".into(), partitions, source_id, target_id }];
+    let topics = vec![PreparedTopic { name: "orders".into(), partitions, source_id, target_id, mirror: None }];
     let intent = |number| Event::SealIntent { migration: "m".into(), number, to: Target };
     vec![
         Event::Prepared { migration: "m".into(), scheme: "producers-first".into(), topics },
@@ -424,6 +425,7 @@ fn a_reader_of_one_side_is_warned_where_it_has_missed_the_other() {
             next: (Source, Native(13)),
             producers: vec![],
             late: false,
+            copied_to: None,
         }),
         Event::SealCommit { migration: "m".into(), number: 3, at_ms: 2, hold_ms: 1 },
     ] {

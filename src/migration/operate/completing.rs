@@ -14,6 +14,7 @@ use crate::ids::Side;
 use crate::migration::closing::{self, Closed, Wanted};
 use crate::migration::complete::{self, Found};
 use crate::migration::{abort, moving, scheme};
+use crate::mirror::configs;
 use crate::store::event::WaiverKind;
 use crate::store::{Event, MigrationState, State};
 
@@ -68,6 +69,8 @@ impl Control {
         crate::crash_point!("complete.journalled");
         let state = self.store.state();
         self.leave(&state, known);
+        self.shared.set_prepared(&state);
+        self.shared.mirrors.look_again();
         self.tell(migration, scheme::COMPLETED);
         // What was committed below the seam in between would have no meaning any more.
         let (_, late) = closing::close(&act, everybody).await;
@@ -76,6 +79,9 @@ impl Control {
             format!("the log that clients see begins on the target now, for {}", of(found.ends.len(), "partition")),
             "keep the source, its topics and the state directory until no client uses the proxy any more".to_owned(),
         ];
+        let [source, target] = &self.admins;
+        let unset = configs::restore(source, target, &known.topics).await;
+        done.extend(unset.iter().map(|why| format!("warning: {why}: run it again")));
         done.extend(late.iter().filter(|w| !not_closed.contains(w)).map(|why| format!("warning: {why}")));
         done.extend(abort::unmark(&self.admins, &self.shared.config.name, &state).await);
         done.push(format!("kafka-cutover report {} is the certificate", migration.name));
@@ -100,6 +106,8 @@ impl Control {
             Err(error) => done.push(format!("warning: whether groups have come since is not known ({error})")),
         }
         if !dry_run {
+            let [source, target] = &self.admins;
+            done.extend(configs::restore(source, target, &known.topics).await);
             done.extend(abort::unmark(&self.admins, &self.shared.config.name, state).await);
         }
         done
@@ -124,7 +132,8 @@ impl Control {
         }
         let drain = self.shared.drains.of(act.migration).map_or_else(Drain::default, |drain| Drain::clone(&drain));
         let sealed = complete::sealed(state, act.migration, act.to.other());
-        let mut found = closing::find(act.admin(act.to.other()), &sealed).await.map_err(unreachable)?;
+        let copied = complete::copied(state, act.migration);
+        let mut found = closing::find(act.admin(act.to.other()), &sealed, &copied).await.map_err(unreachable)?;
         found.groups = act.find().await.map_err(unreachable)?.into_iter().map(|f| f.group).collect();
         Ok((found, drain))
     }

@@ -1,10 +1,11 @@
-//! DescribeConfigs: what topics and brokers are set to.
+//! DescribeConfigs and IncrementalAlterConfigs: what topics and brokers are set to.
 
 use std::collections::HashMap;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
-use kafka_protocol::messages::{DescribeConfigsRequest, RequestKind, ResponseKind};
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest, RequestKind, ResponseKind};
 
 use super::{another_answer, any_broker, text};
 use crate::error::code;
@@ -14,6 +15,9 @@ use crate::upstream::topology::ClusterView;
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+/// `AlterConfigOp.OpType`.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
 /// `ConfigSource.DYNAMIC_TOPIC_CONFIG`: set on the topic itself.
 const SET_ON_THE_TOPIC: i8 = 1;
 /// Topics in one request: an answer has some 30 configs for each.
@@ -87,4 +91,33 @@ fn resource(kind: i8, name: &str, key: Option<&str>) -> DescribeConfigsResource 
         .with_resource_type(kind)
         .with_resource_name(text(name))
         .with_configuration_keys(key.map(|k| vec![text(k)]))
+}
+
+/// What a topic is to be set to: names with values; `None`: what it would be without. By the controller, those alone (KIP-339).
+pub async fn alter_topic_configs(
+    admin: &Admin,
+    view: &ClusterView,
+    topic: &TopicName,
+    configs: &[(String, Option<String>)],
+) -> Result<Result<(), (i16, String)>, AdminError> {
+    let configs = configs.iter().map(|(name, value)| {
+        AlterableConfig::default()
+            .with_name(text(name))
+            .with_config_operation(if value.is_some() { SET } else { DELETE })
+            .with_value(value.as_deref().map(text))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic))
+        .with_configs(configs.collect());
+    let request =
+        RequestKind::IncrementalAlterConfigs(IncrementalAlterConfigsRequest::default().with_resources(vec![resource]));
+    let ResponseKind::IncrementalAlterConfigs(answer) = admin.ask(&any_broker(admin, view)?, &request).await? else {
+        return Err(another_answer(admin, &request));
+    };
+    let failed = answer.responses.into_iter().find(|r| r.error_code != code::NONE);
+    Ok(match failed {
+        Some(r) => Err((r.error_code, r.error_message.map_or_else(String::new, |m| m.to_string()))),
+        None => Ok(()),
+    })
 }

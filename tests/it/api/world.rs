@@ -102,6 +102,7 @@ impl World {
             partitions: (0..3).map(|partition| PreparedPartition { partition, target_start: 0 }).collect(),
             source_id: Uuid::from_u128(11),
             target_id: Uuid::from_u128(11),
+            mirror: None,
         };
         let (migration, scheme) = ("shop".to_owned(), "producers-first".to_owned());
         state.apply(&Event::Prepared { migration, scheme, topics: vec![topic] }).unwrap();

@@ -326,8 +326,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
-    fn wherever_it_begins_anew_it_cuts_the_same(log in log(), codec in 0usize..5, stop in any::<prop::sample::Index>()) {
-        let fetched: Bytes = log.iter().map(|offsets| batch(offsets, CODECS[codec]).to_vec()).collect::<Vec<_>>().concat().into();
+    fn wherever_it_begins_anew_it_cuts_the_same(log in log(), codec in 0usize..6, stop in any::<prop::sample::Index>()) {
+        // One codec, or each its own.
+        let of = |i: usize| CODECS[if codec < 5 { codec } else { i % 5 }];
+        let fetched: Bytes = log.iter().enumerate().map(|(i, offsets)| batch(offsets, of(i)).to_vec()).collect::<Vec<_>>().concat().into();
         let whole = cut_all(&fetched, 0);
         prop_assert_eq!(said(&read(&whole, WRITER)), expected(log.concat()));
         let mut ledger = Ledger::new(Native(0), Native(0));
@@ -341,10 +343,11 @@ proptest! {
         let records: i64 = whole.copies[..written].iter().map(|copy| copy.count).sum();
         let from: NOffset = ledger.to_origin(Native(records)).unwrap_or(whole.covered);
         let rest = cut_with(&fetched, from.0, &[], Writer { records, ..WRITER });
-        let bytes = |copies: &[Copy]| -> Vec<_> {
-            copies.iter().map(|c| (c.origin, c.count, c.batch.concat())).collect()
-        };
-        prop_assert_eq!(bytes(&rest.copies), bytes(&whole.copies[written..]));
+        // (Which bytes they are is another matter, where batches are packed.)
+        let places = |copies: &[Copy]| copies.iter().map(|c| (c.origin, c.count)).collect::<Vec<_>>();
+        prop_assert_eq!(places(&rest.copies), places(&whole.copies[written..]));
+        let left: Vec<i64> = log.concat().into_iter().filter(|offset| *offset >= from.0).collect();
+        prop_assert_eq!(said(&read(&rest, Writer { records, ..WRITER })), expected(left));
     }
 
     #[test]

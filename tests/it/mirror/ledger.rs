@@ -1,7 +1,7 @@
 //! The mirror's ledger against the plainest model of it: the list of the origin's offsets that were copied.
 
-use kafka_cutover::ids::Native;
-use kafka_cutover::mirror::checkpoint::{self, Next};
+use kafka_cutover::ids::{Native, TopicPartition};
+use kafka_cutover::mirror::checkpoint::{self, File, Key};
 use kafka_cutover::mirror::ledger::LedgerError;
 use kafka_cutover::mirror::{Ledger, Run};
 use proptest::prelude::*;
@@ -42,6 +42,20 @@ fn both(start: (i64, i64), steps: &[(i64, i64)]) -> (Ledger, Model) {
     (ledger, model)
 }
 
+/// Of the file, and of a frame in it.
+const HEAD: usize = 10;
+const PREFIX: usize = 8;
+
+fn key(topic: &str) -> Key {
+    Key { partition: TopicPartition::new(topic, 3), writer: (1 << 61) + 5 }
+}
+
+/// As it comes out of a file of its own.
+fn written(ledger: &Ledger) -> Ledger {
+    let (_, file) = File::whole([(&key("moved"), ledger)]);
+    checkpoint::read(&file).unwrap().0.remove(&key("moved")).unwrap()
+}
+
 /// Offsets at which something may be wrong: the edges of runs, and what lies around them.
 fn edges(ledger: &Ledger) -> Vec<(i64, i64)> {
     let runs: Vec<Run> = ledger.runs().collect();
@@ -80,32 +94,38 @@ proptest! {
         parts in 1usize..20,
         torn in any::<prop::sample::Index>(),
     ) {
-        let start = (7, 3);
-        let mut ledger = Ledger::new(Native(start.0), Native(start.1));
-        let (mut file, mut written) = checkpoint::whole(&ledger);
-        let mut ends = vec![(file.len(), ledger.clone())];
-        for part in steps.chunks(steps.len().max(1).div_ceil(parts)) {
+        let (of, another) = (key("moved"), key("another"));
+        let mut ledger = Ledger::new(Native(7), Native(3));
+        let other = Ledger::new(Native(0), Native(0));
+        let (mut file, mut bytes) = File::whole([(&of, &ledger)]);
+        let mut ends = vec![(bytes.len(), ledger.clone())];
+        for (turn, part) in (0..).zip(steps.chunks(steps.len().max(1).div_ceil(parts))) {
             for (gap, count) in part {
                 ledger.copied(Native(ledger.covered().0 + gap), *count).unwrap();
             }
-            match checkpoint::next(&ledger, &mut written) {
-                Next::Nothing => prop_assert_eq!(Some(&ledger), ends.last().map(|(_, before)| before)),
-                Next::More(bytes) => file.extend(bytes),
-                // Its first record came later than was thought.
-                Next::Anew(bytes) => (file, ends) = (bytes, vec![]),
+            if turn == 1 {
+                bytes.extend(file.add(&another, &other));
             }
-            ends.push((file.len(), ledger.clone()));
+            let more = file.add(&of, &ledger);
+            prop_assert_eq!(more.is_empty(), Some(&ledger) == ends.last().map(|(_, before)| before));
+            bytes.extend(more);
+            ends.push((bytes.len(), ledger.clone()));
         }
-        prop_assert_eq!(checkpoint::next(&ledger, &mut written), Next::Nothing);
-        let (read, up_to, good) = checkpoint::read(&file).unwrap();
-        prop_assert_eq!((&read, up_to, good), (&ledger, written, file.len()));
-        agrees(&read, &both(start, &steps).1);
-        // Cut off anywhere behind its first frame it is as of the last checkpoint that is whole.
-        let cut = ends[0].0 + torn.index(file.len() - ends[0].0 + 1);
-        let (read, _, good) = checkpoint::read(&file[..cut]).unwrap();
-        prop_assert_eq!(Some(&(good, read)), ends.iter().rfind(|(end, _)| *end <= cut));
-        // Written as a whole it is the same.
-        prop_assert_eq!(checkpoint::read(&checkpoint::whole(&ledger).0).unwrap().0, ledger);
+        prop_assert!(file.add(&of, &ledger).is_empty());
+        let (mut read, up_to, good) = checkpoint::read(&bytes).unwrap();
+        prop_assert_eq!((up_to, good), (file, bytes.len()));
+        prop_assert_eq!(read.remove(&of).unwrap(), ledger.clone());
+        prop_assert!(read.into_iter().all(|(key, ledger)| (key, ledger) == (another.clone(), other.clone())));
+        agrees(&ledger, &both((7, 3), &steps).1);
+        // Cut off anywhere behind its first frame it is as of the last one that is whole.
+        let cut = ends[0].0 + torn.index(bytes.len() - ends[0].0 + 1);
+        let (read, _, good) = checkpoint::read(&bytes[..cut]).unwrap();
+        prop_assert_eq!(read.get(&of), ends.iter().rfind(|(end, _)| *end <= cut).map(|(_, ledger)| ledger));
+        // What is written behind the good part is read again.
+        let (_, mut file, _) = checkpoint::read(&bytes[..good]).unwrap();
+        let mended = [&bytes[..good], &file.add(&of, &ledger)].concat();
+        prop_assert_eq!(checkpoint::read(&mended).unwrap().0.remove(&of).unwrap(), ledger.clone());
+        prop_assert_eq!(written(&ledger), ledger);
     }
 
     #[test]
@@ -127,15 +147,12 @@ proptest! {
     fn what_the_origin_has_lost_is_forgotten_and_nothing_else(steps in steps(), below in any::<prop::sample::Index>()) {
         let (mut ledger, model) = both((0, 0), &steps);
         let below = below.index(usize::try_from(model.covered + 1).unwrap()) as i64;
-        let (mut file, mut written) = checkpoint::whole(&ledger);
+        let (mut file, mut bytes) = File::whole([(&key("moved"), &ledger)]);
         ledger.drop_below(Native(below));
         ledger.copied(Native(ledger.covered().0 + 3), 5).unwrap();
-        match checkpoint::next(&ledger, &mut written) {
-            Next::More(bytes) => file.extend(bytes),
-            Next::Anew(bytes) => file = bytes,
-            Next::Nothing => prop_assert!(false, "there is more"),
-        }
-        prop_assert_eq!(&checkpoint::read(&file).unwrap().0, &ledger);
+        bytes.extend(file.add(&key("moved"), &ledger));
+        let (read, ..) = checkpoint::read(&bytes).unwrap();
+        prop_assert_eq!(read.get(&key("moved")), Some(&ledger));
         prop_assert_eq!(ledger.records(), model.copied.len() as i64 + 5);
         let last = model.covered + 3;
         let model = Model { copied: model.copied.into_iter().chain(last..last + 5).collect(), covered: last + 5, ..model };
@@ -146,8 +163,7 @@ proptest! {
         for (_, copy) in edges(&ledger).into_iter().filter(|(_, copy)| *copy >= from) {
             prop_assert_eq!(ledger.to_origin(Native(copy)).map(|n| n.0), model.to_origin(copy));
         }
-        let (read, ..) = checkpoint::read(&checkpoint::whole(&ledger).0).unwrap();
-        prop_assert_eq!(read, ledger);
+        prop_assert_eq!(written(&ledger), ledger);
     }
 
     #[test]
@@ -157,19 +173,23 @@ proptest! {
         for (at, count) in [(6, 3), (11, 1 << 40), (1 << 50, 4)] {
             ledger.copied(Native(at), count).unwrap();
         }
-        let mut file = checkpoint::whole(&ledger).0;
-        // Behind the file's head and the frame's: what the frame says, with a checksum that is right.
-        let at = 18 + at.index(file.len() - 18);
+        let mut file = File::whole([(&key("moved"), &ledger)]).1;
+        // Its last frame, with a checksum that is right.
+        let begins = HEAD + PREFIX + usize::try_from(u32::from_be_bytes(file[HEAD..HEAD + 4].try_into().unwrap())).unwrap();
+        let payload = begins + PREFIX;
+        let at = payload + at.index(file.len() - payload);
         file.splice(at.., bytes);
-        let length = (file.len() as u32 - 18).to_be_bytes();
-        let covered = [&length[..], &file[18..]].concat();
+        let length = (file.len() - payload) as u32;
+        let covered = [&length.to_be_bytes()[..], &file[payload..]].concat();
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &covered) as u32;
-        file[10..14].copy_from_slice(&length);
-        file[14..18].copy_from_slice(&crc.to_be_bytes());
+        file[begins..begins + 4].copy_from_slice(&length.to_be_bytes());
+        file[begins + 4..payload].copy_from_slice(&crc.to_be_bytes());
         if let Ok((read, ..)) = checkpoint::read(&file) {
-            for (origin, copy) in edges(&read) {
-                prop_assert!(read.to_copy(Native(origin)).is_none_or(|at| at <= read.copy_end()));
-                prop_assert!(read.to_origin(Native(copy)).is_none_or(|at| at < read.covered()));
+            for read in read.values() {
+                for (origin, copy) in edges(read) {
+                    prop_assert!(read.to_copy(Native(origin)).is_none_or(|at| at <= read.copy_end()));
+                    prop_assert!(read.to_origin(Native(copy)).is_none_or(|at| at < read.covered()));
+                }
             }
         }
     }
@@ -197,10 +217,28 @@ fn a_gap_takes_two_to_four_bytes_on_disk_and_hardly_more_in_memory() {
     for (length, gap, most) in [(20, 1, 2), (10_000, 1, 3), (1_000_000, 100, 4)] {
         let mut ledger = Ledger::new(Native(0), Native(0));
         (0..RUNS).for_each(|run| ledger.copied(Native(run * (length + gap)), length).unwrap());
-        let (file, _) = checkpoint::whole(&ledger);
+        let (_, file) = File::whole([(&key("moved"), &ledger)]);
         let gaps = usize::try_from(RUNS).unwrap();
         assert!(file.len() <= gaps * most + 100, "{} bytes for {RUNS} gaps behind runs of {length}", file.len());
         // A vector may be twice as large as what is in it.
         assert!(ledger.size() <= 2 * gaps * (most + 1), "{} bytes in memory", ledger.size());
     }
+}
+
+#[test]
+fn a_ledger_that_was_cut_back_is_written_anew() {
+    let mut ledger = Ledger::new(Native(0), Native(0));
+    (0..500).for_each(|run| ledger.copied(Native(run * 3), 2).unwrap());
+    let (mut file, mut bytes) = File::whole([(&key("moved"), &ledger)]);
+    ledger.back_to(Native(301));
+    bytes.extend(file.add(&key("moved"), &ledger));
+    (500..1_000).for_each(|run| ledger.copied(Native(run * 3), 1).unwrap());
+    bytes.extend(file.add(&key("moved"), &ledger));
+    assert_eq!(checkpoint::read(&bytes).unwrap().0.get(&key("moved")), Some(&ledger));
+    assert!(!file.is_worth_writing_anew());
+    (0..100).for_each(|_| {
+        ledger.back_to(Native(ledger.copy_end().0 - 1));
+        bytes.extend(file.add(&key("moved"), &ledger));
+    });
+    assert!(file.is_worth_writing_anew(), "{} bytes", bytes.len());
 }

@@ -86,6 +86,7 @@ fn the_source_says_who_writes_what_and_the_proxy_whose_positions_are_carried() {
         let seen = Seen {
             topics: [("x".to_owned(), topics(&["c-1"])), (String::new(), topics(&["b-1"]))].into(),
             carried: vec![("pipeline".to_owned(), "g".to_owned())],
+            ..Seen::default()
         };
         let known =
             [("pipeline".to_owned(), topics(&["a-1", "c-1"])), ("x".to_owned(), topics(&["a-1", "b-1", "c-1"]))];

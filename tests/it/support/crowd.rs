@@ -32,6 +32,8 @@ pub struct Crowd {
     drivers: BTreeMap<String, Driver>,
     allowed: Vec<String>,
     expect: Expectations,
+    /// Records of each partition that were mirrored.
+    pub copied: Vec<i64>,
 }
 
 struct Driver {
@@ -69,6 +71,7 @@ impl Crowd {
             drivers: BTreeMap::new(),
             allowed,
             expect: Expectations { allow, ..Expectations::default() },
+            copied: Vec::new(),
         }
     }
 
@@ -446,7 +449,7 @@ impl Crowd {
     pub fn judge(mut self, rig: &Rig) -> (Verdict, WholeLog) {
         let left: Vec<String> = self.drivers.keys().filter(|n| !self.board.tally(n).ended).cloned().collect();
         self.stop(&left);
-        let log = WholeLog::read(rig, &self.topic);
+        let log = WholeLog::read_with_copies(rig, &self.topic, &self.copied);
         let mut expect = std::mem::take(&mut self.expect);
         for (number, partition) in log.0.iter().enumerate() {
             expect.layout.insert(number.to_string(), partition.segments.clone());

@@ -9,7 +9,8 @@ pub mod admins; // administrators
 #[cfg(feature = "librdkafka")]
 pub mod board; // what clients have said so far
 #[cfg(feature = "librdkafka")]
-pub mod crowd; // the clients of a test
+pub mod crowd;
+pub mod dump; // the clients of a test
 pub mod identity; // what clients must not be told
 pub mod leaves; // every field of a message
 #[cfg(feature = "librdkafka")]

@@ -39,6 +39,8 @@ pub struct Proxy {
     pub more: &'static str,
     pub hold_budget: &'static str,
     pub late_seam_max: &'static str,
+    /// What the source holds is copied.
+    pub is_mirrored: bool,
     /// Each topic is a migration of its own, named by `numbered`.
     pub one_by_one: bool,
     /// Clients come to it by themselves: more of them than are looked at.
@@ -71,6 +73,7 @@ impl Proxy {
             more: "timeouts: { straggling_part: 20s }",
             hold_budget: "20s",
             late_seam_max: "30s",
+            is_mirrored: false,
             one_by_one: false,
             is_unwatched: false,
             socket: home.path().join("control.sock"),
@@ -112,7 +115,8 @@ impl Proxy {
         let (hold_budget, late_seam_max) = (self.hold_budget, self.late_seam_max);
         let one = |name: &str, topics: &[String]| {
             let topics = topics.iter().map(|t| format!("'{t}'")).collect::<Vec<_>>().join(", ");
-            format!("{{ name: {name}, topics: [{topics}], scheme: producers-first }}")
+            let mirror = if self.is_mirrored { "forward" } else { "none" };
+            format!("{{ name: {name}, topics: [{topics}], scheme: producers-first, mirror: {mirror} }}")
         };
         let migrations = match self.one_by_one {
             false => one(MIGRATION, &self.topics),

@@ -101,7 +101,12 @@ impl Rig {
 
     /// A topic on the source only, as before any migration.
     pub fn create(&self, topic: &str, partitions: i32) {
-        self.admin(Side::Source).create(topic, partitions).expect("a topic on the source");
+        self.create_with(topic, partitions, &[]);
+    }
+
+    /// The same, with some of its configs.
+    pub fn create_with(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
+        self.admin(Side::Source).create_with(topic, partitions, configs).expect("a topic on the source");
         // Each broker hears of it in its own time, and a client that asks one too early is told that there is none.
         let deadline = Instant::now() + PATIENCE;
         for broker in self.bootstrap(Side::Source).split(',') {

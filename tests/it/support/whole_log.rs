@@ -24,6 +24,8 @@ pub struct Partition {
     pub segments: Vec<Segment>,
     /// In the order of the virtual log.
     pub entries: Vec<Entry>,
+    /// Records of the source's part on the target: their places there.
+    pub copies: Vec<(i64, Vec<u8>)>,
     /// The first virtual offset on the target; where the source ends if there is none.
     pub seam: i64,
     /// The next virtual offset.
@@ -36,6 +38,11 @@ pub struct WholeLog(pub Vec<Partition>);
 impl WholeLog {
     /// A topic that has been cut over once, from the source to the target, or not yet.
     pub fn read(rig: &Rig, topic: &str) -> Self {
+        Self::read_with_copies(rig, topic, &[])
+    }
+
+    /// The same, with so many records of each partition mirrored.
+    pub fn read_with_copies(rig: &Rig, topic: &str, copied: &[i64]) -> Self {
         let [source, mut target] = Side::BOTH.map(|side| rig.admin(side).bounds(topic).expect("the ends of the topic"));
         let mut found = Vec::new();
         for (side, bounds) in Side::BOTH.into_iter().zip([&source, &target]) {
@@ -51,10 +58,16 @@ impl WholeLog {
             target[*p].0 += i64::from(seed);
             !seed
         });
-        let mut partitions: Vec<Partition> = (0..source.len()).map(|p| partition(source[p], target.get(p))).collect();
+        let mut partitions: Vec<Partition> = (0..source.len())
+            .map(|p| partition(source[p], target.get(p), copied.get(p).copied().unwrap_or(0)))
+            .collect();
         for (p, side, native, timestamp, value) in found {
             let partition = &mut partitions[p];
             let segment = partition.segments.iter().find(|s| s.side == side).expect("a segment for each side");
+            if side == Side::Target && native < segment.native {
+                partition.copies.push((native, value));
+                continue;
+            }
             let offset = segment.to_virtual(native).expect("inside of the segment, which spans all");
             partition.entries.push(Entry { side, native, offset, timestamp, value });
         }
@@ -68,6 +81,9 @@ impl WholeLog {
         for (number, partition) in self.0.iter().enumerate() {
             for e in &partition.entries {
                 checker.dump(e.side, &number.to_string(), e.native, &e.value);
+            }
+            for (native, value) in &partition.copies {
+                checker.dump(Side::Target, &number.to_string(), *native, value);
             }
         }
     }
@@ -104,20 +120,25 @@ impl Partition {
     }
 }
 
-fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>) -> Partition {
+fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>, copied: i64) -> Partition {
     assert_eq!(low, 0, "the source's topic is whole");
     let part = |side, start, native, length| Segment { side, start, native, length, copy: false };
     let Some((first, next)) = target else {
         return Partition {
             segments: vec![part(Side::Source, 0, 0, None)],
             entries: Vec::new(),
+            copies: Vec::new(),
             seam: high,
             end: high,
         };
     };
     // A seed that was deleted again leaves an offset behind: the target's part begins at its log start.
-    let segments = vec![part(Side::Source, 0, 0, Some(high)), part(Side::Target, high, *first, None)];
-    Partition { segments, entries: Vec::new(), seam: high, end: high + next - first }
+    let begins = first + copied;
+    let mut segments = vec![part(Side::Source, 0, 0, Some(high)), part(Side::Target, high, begins, None)];
+    if copied > 0 {
+        segments.push(Segment { copy: true, ..part(Side::Target, 0, *first, Some(copied)) });
+    }
+    Partition { segments, entries: Vec::new(), copies: Vec::new(), seam: high, end: high + next - begins }
 }
 
 /// From the beginning of each partition to its end. By kcat: it is nobody's client library here, reads every codec, and
