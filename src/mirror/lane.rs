@@ -215,10 +215,10 @@ impl Lane {
         if !self.wants_halt || self.stage != Stage::Copying {
             return;
         }
-        // What was not sent never will be.
+        // What was not sent is not entered either, so that it is read again if it goes on.
         self.forget_unsent();
+        self.back_to(self.next_copy);
         if self.sent.is_empty() {
-            self.back_to(self.next_copy);
             self.mirrored = self.ledger.covered();
             self.stage = Stage::Halted;
         }

@@ -15,7 +15,7 @@ use kafka_protocol::records::{
 };
 use proptest::prelude::*;
 
-const CODECS: [(Compression, Codec); 5] = [
+pub(super) const CODECS: [(Compression, Codec); 5] = [
     (Compression::None, Codec::None),
     (Compression::Gzip, Codec::Gzip),
     (Compression::Snappy, Codec::Snappy),
@@ -60,7 +60,7 @@ fn batch_of(records: &[Record], (compression, codec): (Compression, Codec)) -> B
     out.freeze()
 }
 
-fn batch(offsets: &[i64], codec: (Compression, Codec)) -> Bytes {
+pub(super) fn batch(offsets: &[i64], codec: (Compression, Codec)) -> Bytes {
     batch_of(&offsets.iter().map(|offset| record(*offset)).collect::<Vec<_>>(), codec)
 }
 
@@ -74,7 +74,7 @@ fn with(batch: &Bytes, more: i16) -> Bytes {
     out.into()
 }
 
-const LIMIT: usize = 1 << 20;
+pub(super) const LIMIT: usize = 1 << 20;
 
 fn cut_with(fetched: &Bytes, from: i64, aborted: &[Aborted], writer: Writer) -> Cut {
     let done = cut(fetched, Native(from), aborted, writer, LIMIT);
