@@ -3,7 +3,8 @@
 //! Pure: `cut` makes batches for the copy of fetched ones (`record`, `codec`), `ledger` knows which offset is which, `checkpoint` is
 //! its bytes on disk, `lane` is the life of one partition's mirror, `stop` why it stands still, `wanted` what the journal wants.
 //! IO, on a thread of its own: `run` starts lanes, `driver` drives one; they share `intake` (reads), `outlet` (writes), `book` (the
-//! ledgers' file); `configs` sets the copies' topics. `mirrors` is what everybody else sees.
+//! ledgers' file); `configs` sets the copies' topics, `trim` moves
+//! their log starts. `mirrors` is what everybody else sees.
 
 pub mod book;
 pub mod checkpoint;
@@ -19,6 +20,7 @@ mod outlet;
 pub mod record;
 pub mod run;
 pub mod stop;
+mod trim;
 pub mod wanted;
 
 pub use ledger::{Ledger, Run};

@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::mirrors::Mirrored;
 use super::outlet::Outlet;
 use super::stop::Stop;
+use super::trim;
 use super::wanted::{Wanted, wanted};
 use crate::ids::{Side, TopicPartition};
 use crate::routing::Shared;
@@ -28,8 +29,9 @@ use crate::upstream::Pool;
 use crate::upstream::admin::Admin;
 use crate::upstream::connection::Limits;
 
-/// Between two looks at how the lanes stand, for metrics and the log.
+/// Between two looks at how the lanes stand, for metrics and the log; and where origins begin.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const TRIM_EVERY: Duration = Duration::from_secs(5);
 
 /// Until it is stopped.
 pub async fn run(shared: Arc<Shared>, store: Arc<Store>, stop: CancellationToken) {
@@ -56,11 +58,18 @@ pub async fn run(shared: Arc<Shared>, store: Arc<Store>, stop: CancellationToken
     let mut lanes = Lanes { works: works.clone(), store, ledgers, unreadable, running: HashMap::new() };
     let holding = shared.clone();
     let whole = || shared.mirrors.every().iter().map(|m| (m.key(), m.lane().ledger().clone())).collect();
+    let trim = async {
+        loop {
+            tokio::time::sleep(TRIM_EVERY).await;
+            trim::trim(&shared, &works.admins, shared.mirrors.every()).await;
+        }
+    };
     let may_shrink = || !holding.partitions.load().topics.values().any(|states| states.iter().any(|s| s.held));
     tokio::select! {
         () = stop.cancelled() => {}
         () = works.book.write(whole, may_shrink) => stop.cancelled().await,
         () = lanes.run() => {}
+        () = trim => {}
     }
 }
 

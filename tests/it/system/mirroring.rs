@@ -213,6 +213,20 @@ async fn what_the_target_refuses_is_tried_again() {
     world.switch().await.expect("switched");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_begins_where_its_origin_does() {
+    let world = world(1);
+    appended(&world, 0..6).await;
+    world.prepare().await;
+    until_copied(&world, 6).await;
+    let begins = world.target.log_start("moved", 0).unwrap();
+    world.source.set_log_start("moved", 0, 2);
+    eventually("it is trimmed", async || world.target.log_start("moved", 0) == Some(begins + 2)).await;
+    world.switch().await.expect("switched");
+    world.source.set_log_start("moved", 0, 5);
+    eventually("it is trimmed", async || world.target.log_start("moved", 0) == Some(begins + 5)).await;
+}
+
 const NAMES: [&str; 3] = ["retention.ms", "message.timestamp.type", "max.message.bytes"];
 
 /// What a cluster says that `moved` is set to, in the order of `NAMES`.
