@@ -145,6 +145,9 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
             let text = format!("{}: at step `{}`; next is `{next}`, which is not built yet\n", now.name, now.step);
             return out(&text);
         }
+        // What a mirror is behind it makes up for; whatever else is in the way is for the operator.
+        let now = if is_behind(&now) { mirrored(client, &args.migration).await? } else { now };
+        let Some(next) = now.next.as_deref() else { continue };
         guard(&now, next)?;
         if !confirmed {
             confirm(&now, next)?;
@@ -153,6 +156,27 @@ pub async fn cutover(client: &Client, args: &CutoverArgs) -> Result<(), Failed> 
         let outcome = step(client, &now, next).await?;
         out(&render::outcome(&outcome))?;
         last = Some((now.step, now.next));
+    }
+}
+
+/// All that its next step waits for is its mirror, which goes on.
+fn is_behind(now: &MigrationStatus) -> bool {
+    let goes_on = now.mirror.as_ref().is_some_and(|mirror| mirror.stopped.is_empty());
+    goes_on && !now.guard.ok && now.next.as_deref() == Some(NEXT_SWITCH_PRODUCERS)
+}
+
+/// Until the mirror has caught up, or something else is in the way.
+async fn mirrored(client: &Client, name: &str) -> Result<MigrationStatus, Failed> {
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(100));
+    loop {
+        let now = client.migration(name).await?;
+        let Some(mirror) = now.mirror.as_ref().filter(|_| is_behind(&now)) else {
+            bar.finish_and_clear();
+            return Ok(now);
+        };
+        bar.set_message(format!("mirroring: {} records copied, {} offsets to go", mirror.records, mirror.lag));
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -22,12 +22,7 @@ pub(super) async fn trim(shared: &Shared, admins: &[Admin; 2], all: Vec<Arc<Mirr
     }
 }
 
-async fn trim_copies_of(
-    shared: &Shared,
-    admins: &[Admin; 2],
-    from: Side,
-    all: &[&Mirrored],
-) -> Result<(), AdminError> {
+async fn trim_copies_of(shared: &Shared, admins: &[Admin; 2], from: Side, all: &[&Mirrored]) -> Result<(), AdminError> {
     let to = from.other();
     let (origins, copies) = (starts(shared, admins, from, all).await?, starts(shared, admins, to, all).await?);
     for mirrored in all {

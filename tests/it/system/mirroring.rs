@@ -26,6 +26,25 @@ async fn until_copied(world: &World, records: i64) {
     eventually("the mirror has caught up", async || status(world).await.guard.ok).await;
 }
 
+/// `cutover` waits for the mirror, and goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cutover_waits_for_the_mirror() {
+    let world = world(1);
+    appended(&world, 0..3).await;
+    let hold = world.source.faults().hold(ApiKey::Fetch, Some("moved"), Point::Process);
+    let cutover = ["cutover", MIGRATION, "--yes"];
+    let cutover = command_line(&world, &cutover);
+    let meanwhile = async {
+        soon("it reads", hold.wait_until_held(1)).await;
+        let guard = status(&world).await.guard;
+        assert!(guard.reason.is_some_and(|why| why.contains("the mirror has not caught up")));
+        hold.release();
+    };
+    let ((_, told, why), ()) = tokio::join!(cutover, meanwhile);
+    assert!(told.contains("at step `producers-switched`"), "{told}\n{why}");
+    assert_eq!(times(&world, Side::Target, 0), [0, 1, 2]);
+}
+
 /// The timestamps of the records on a side, in their order: each test gives each record its own.
 fn times(world: &World, side: Side, partition: i32) -> Vec<i64> {
     let log = world.cluster(side).log("moved", partition);
