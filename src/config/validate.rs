@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::problem::Problem;
 use super::schema::*;
 use crate::ids::Side;
@@ -19,6 +21,7 @@ pub fn problems(config: &Config) -> Vec<Problem> {
     paths(config, &mut found);
     limits(&config.limits, &mut found);
     durations(config, &mut found);
+    mirror(&config.mirror, &mut found);
     migrations(&config.migrations, &mut found);
     found
 }
@@ -171,6 +174,18 @@ fn durations(config: &Config, found: &mut Vec<Problem>) {
     // DESIGN.md section 4: never under 300 ms; clients give up after 30 s.
     if !(Duration::from_millis(300)..=Duration::from_secs(30)).contains(&s.hold_budget) {
         say(found, "seal.hold_budget", "must lie between 300ms and 30s");
+    }
+}
+
+/// Less would be no room for one answer.
+const LEAST_BUFFER: ByteSize = ByteSize::mib(1);
+
+fn mirror(mirror: &MirrorLimits, found: &mut Vec<Problem>) {
+    if mirror.buffer < LEAST_BUFFER {
+        say(found, "mirror.buffer", format!("must be at least {LEAST_BUFFER}"));
+    }
+    if mirror.bytes_per_second.is_some_and(|rate| rate.as_u64() == 0) {
+        say(found, "mirror.bytes_per_second", "must be more than 0; leave it out for as fast as it goes");
     }
 }
 

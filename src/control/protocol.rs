@@ -337,7 +337,7 @@ pub struct MirrorStatus {
 pub struct MirrorStopped {
     pub topic: String,
     pub partition: i32,
-    /// `foreign_writer`, `copy_lost`, `truncated`, `overtaken`, `topic_made_anew`, `corrupt_batch`, `refused` or `ledger`.
+    /// `foreign_writer`, `copy_lost`, `truncated`, `overtaken`, `topic_made_anew`, `corrupt_batch`, `refused`, `configs` or `ledger`.
     pub code: String,
     pub why: String,
     pub what_to_do: String,

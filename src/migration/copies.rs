@@ -8,35 +8,51 @@ use crate::config::MirrorFrom;
 use crate::error::{code, code_name};
 use crate::ids::{CONSUMER, NOffset, Native, TopicName, TopicPartition};
 use crate::mirror::configs::{for_a_time, own_of};
-use crate::store::{PreparedTopic, TopicMirror};
+use crate::store::{HeldTopic, PreparedTopic, TopicMirror};
 use crate::upstream::ClusterView;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::{self, TopicConfig};
 
-/// Gives each topic that has none a mirror. `writer`: the producer id of their batches.
+/// Gives each topic that has none a mirror, and each partition that has come since a start. `held`: topics of the target that
+/// earlier copies have left as they are not configured. `writer`: the producer id of new copies' batches.
 pub async fn begin(
     source: &Admin,
     target: &Admin,
     views: (&ClusterView, &ClusterView),
     topics: &mut [PreparedTopic],
+    held: &BTreeMap<TopicName, HeldTopic>,
     from: MirrorFrom,
     writer: i64,
 ) -> Result<usize, PrepareError> {
+    let has_more = |t: &&PreparedTopic| t.mirror.as_ref().is_some_and(|m| m.starts.len() < t.partitions.len());
+    let grown: Vec<TopicName> = topics.iter().filter(has_more).map(|t| t.name.clone()).collect();
+    if !grown.is_empty() {
+        let starts = starts(source, views.0, &grown, from).await?;
+        for topic in topics.iter_mut() {
+            let Some(mirror) = &mut topic.mirror else { continue };
+            for (tp, at) in starts.iter().filter(|(tp, _)| tp.topic == topic.name) {
+                if mirror.starts.iter().all(|(known, _)| *known != tp.partition) {
+                    mirror.starts.push((tp.partition, *at));
+                }
+            }
+        }
+    }
     let new: Vec<TopicName> = topics.iter().filter(|t| t.mirror.is_none()).map(|t| t.name.clone()).collect();
     if new.is_empty() {
-        return Ok(0);
+        return Ok(grown.len());
     }
     let starts = starts(source, views.0, &new, from).await?;
     let [mut origin, mut copy] = [configs(source, views.0, &new).await?, configs(target, views.1, &new).await?];
     for topic in topics.iter_mut().filter(|t| t.mirror.is_none()) {
         let (Some(origin), Some(copy)) = (origin.remove(&topic.name), copy.remove(&topic.name)) else { continue };
-        let configs = for_a_time(&origin, &copy);
-        let own_configs = own_of(&copy, &configs);
+        let before = held.get(&topic.name).filter(|held| held.target_id == topic.target_id).map(|held| &held.mirror);
+        let configs = before.map_or_else(|| for_a_time(&origin, &copy), |before| before.configs.clone());
+        let own_configs = before.map_or_else(|| own_of(&origin, &copy, &configs), |before| before.own_configs.clone());
         let of = |(tp, at): (&TopicPartition, &NOffset)| (tp.topic == topic.name).then_some((tp.partition, *at));
         let starts: Vec<(i32, NOffset)> = starts.iter().filter_map(of).collect();
         topic.mirror = Some(TopicMirror { writer, starts, configs, own_configs });
     }
-    Ok(new.len())
+    Ok(new.len() + grown.len())
 }
 
 async fn starts(

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::waive::{self, Asked};
 use super::{abort, hold, marker, moving, scheme, topics};
-use crate::config::Migration;
+use crate::config::{Migration, Mirror};
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
 use crate::ids::{Side, TopicName, TopicPartition};
@@ -131,7 +131,8 @@ impl Control {
         let already = self.store.state();
         let pinned = already.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
         let refused = |text: String| Refusal::new("prepare", text, "nothing was journalled; mend it and try again");
-        let prepare = |dry_run| topics::prepare(&self.shared.config, migration, source, target, pinned, dry_run);
+        let before = (pinned, &already.held);
+        let prepare = |dry_run| topics::prepare(&self.shared.config, migration, source, target, before, dry_run);
         let mut prepared = prepare(true).await.map_err(|e| refused(e.to_string()))?;
         if !dry_run {
             // Before the topics are looked at for good: until they are journalled nothing keeps clients from altering them.
@@ -169,21 +170,24 @@ impl Control {
         }
         let state = self.store.state();
         let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
-        let [source, target] = &self.admins;
+        let [_, target] = &self.admins;
         let left = abort::left(target, pinned).await;
         let what = format!("{} topics; they stay on the source, as they were", pinned.len());
         let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
         if !dry_run {
             let events = abort::events(&state, &migration.name);
             if !events.is_empty() {
-                self.append(events).await?;
-                self.shared.set_prepared(&self.store.state());
-                self.shared.mirrors.look_again();
+                let copies = self.shared.mirrors.of_migration(&migration.name);
+                copies.iter().for_each(|mirrored| mirrored.halt(true));
+                if let Err(refusal) = self.append(events).await {
+                    copies.iter().for_each(|mirrored| mirrored.halt(false));
+                    return Err(refusal);
+                }
+                done.extend(self.released(pinned).await);
                 self.shared.refresh(Side::Source);
                 self.shared.refresh(Side::Target);
                 self.tell(migration, scheme::CONFIGURED);
             }
-            done.extend(configs::restore(source, target, pinned).await);
             done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
         }
         done.extend(left);
@@ -331,6 +335,10 @@ impl Control {
                 ..Outcome::default()
             });
         }
+        if migration.mirror == Mirror::Forward && known.topics.iter().any(|topic| topic.mirror.is_none()) {
+            let message = format!("migration {} was prepared without its mirror", migration.name);
+            return Err(Refusal::new("not_mirrored", message, "prepare the migration again"));
+        }
         self.pinned(known).await?;
         // Much may have changed since `prepare`; what is found after the seal is found by clients.
         let pinned = known.topics.iter().map(|t| t.name.clone()).collect();
@@ -349,6 +357,7 @@ impl Control {
         match self.seal(migration, partitions, to, hold_consumers, What::Switch { force }).await {
             Ok(sealed) => {
                 tracing::info!(migration = %migration.name, %to, hold_ms = sealed.hold_ms, partitions = sealed.partitions, "sealed");
+                self.shared.set_prepared(&self.store.state());
                 self.shared.mirrors.look_again();
                 self.tell(migration, scheme::PRODUCERS_SWITCHED);
                 let mut done =

@@ -2,7 +2,7 @@
 //! they are. Safe to repeat: what is there is looked at and left as it is.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::clock;
@@ -10,7 +10,7 @@ use crate::config::{Config, Migration, Mirror};
 use crate::error::code;
 use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, TopicName, TopicPartition};
 use crate::mirror::WRITERS;
-use crate::store::{PreparedPartition, PreparedTopic};
+use crate::store::{HeldTopic, PreparedPartition, PreparedTopic};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::{self, NewTopic, TopicConfig};
 use crate::upstream::discovery;
@@ -68,13 +68,13 @@ pub fn claimed_twice(config: &Config, names: &[TopicName]) -> BTreeMap<TopicName
 
 /// Creates what is missing, waits for it, checks that the target's part of each partition is empty, and pins it.
 /// `pinned`: what earlier runs have pinned and no seal has used yet; nothing is owed to it, so what has changed since
-/// is pinned as it is now. A dry run says what would be done.
+/// is pinned as it is now. `held`: see `copies::begin`. A dry run says what would be done.
 pub async fn prepare(
     config: &Config,
     migration: &Migration,
     source: &Admin,
     target: &Admin,
-    pinned: &[PreparedTopic],
+    (pinned, held): (&[PreparedTopic], &BTreeMap<TopicName, HeldTopic>),
     dry_run: bool,
 ) -> Result<Prepared, PrepareError> {
     let from = discovery::look(source, &[]).await?;
@@ -100,7 +100,15 @@ pub async fn prepare(
     let mut topics = pin(target, &from, &to, &names, pinned, &mut done).await?;
     if migration.mirror == Mirror::Forward {
         let writer = WRITERS | clock::now_ms();
-        let begun = copies::begin(source, target, (&from, &to), &mut topics, migration.mirror_from, writer).await?;
+        // One whose source was made anew has another copy, in a topic that is set as for the first.
+        let mut held = held.clone();
+        for topic in pinned {
+            if let Some(mirror) = topic.mirror.clone() {
+                held.insert(topic.name.clone(), HeldTopic { target_id: topic.target_id, mirror });
+            }
+        }
+        let views = (&from, &to);
+        let begun = copies::begin(source, target, views, &mut topics, &held, migration.mirror_from, writer).await?;
         if begun > 0 {
             done.push(format!("the mirror copies {begun} topics to the target, from {}", migration.mirror_from));
         }
@@ -336,9 +344,14 @@ async fn pin(
         .flat_map(|t| t.partitions.iter().map(|p| (TopicPartition::new(t.name.clone(), p.partition), p.target_start)))
         .collect();
     // What is in a copy, and who else writes to it, is the mirror's own concern.
-    let copied: HashMap<&TopicName, &PreparedTopic> =
-        pinned.iter().filter(|t| t.mirror.is_some() && is_as_pinned(t, from, to)).map(|t| (&t.name, t)).collect();
-    let found = free(extents(target, to, names).await?, &copied);
+    let is_copied = |t: &&PreparedTopic| t.mirror.is_some() && names.contains(&t.name) && is_as_pinned(t, from, to);
+    let copied: HashMap<&TopicName, &PreparedTopic> = pinned.iter().filter(is_copied).map(|t| (&t.name, t)).collect();
+    let of = |t: &&PreparedTopic| {
+        let name = t.name.clone();
+        t.partitions.iter().map(move |p| TopicPartition::new(name.clone(), p.partition)).collect::<Vec<_>>()
+    };
+    let copies: HashSet<TopicPartition> = copied.values().flat_map(of).collect();
+    let found = free(extents(target, to, names).await?, &copies);
     let why: Vec<String> = touched(&found, &before).collect();
     if !why.is_empty() {
         return Err(PrepareError::Refused(why));
@@ -354,7 +367,7 @@ async fn pin(
         }
         say(seeded, done);
         // Read again: that is where the parts begin.
-        ends = free(extents(target, to, names).await?, &copied);
+        ends = free(extents(target, to, names).await?, &copies);
         let why: Vec<String> = touched(&ends, &before).collect();
         if !why.is_empty() {
             return Err(PrepareError::Refused(why));
@@ -366,16 +379,18 @@ async fn pin(
         topics.entry(&tp.topic).or_default().push(partition);
     }
     let id = |view: &ClusterView, name: &TopicName| view.topics.get(name).map(|t| t.id).unwrap_or_default();
+    for topic in copied.values() {
+        // Those that have come since lie behind them.
+        topics.entry(&topic.name).or_default().splice(0..0, topic.partitions.iter().copied());
+    }
     let prepared = topics.into_iter().map(|(name, partitions)| PreparedTopic {
         name: name.clone(),
         partitions,
         source_id: id(from, name),
         target_id: id(to, name),
-        mirror: None,
+        mirror: copied.get(name).and_then(|topic| topic.mirror.clone()),
     });
-    let prepared = prepared.chain(names.iter().filter_map(|name| copied.get(name)).map(|topic| (*topic).clone()));
-    let mut prepared: Vec<PreparedTopic> = prepared.collect();
-    prepared.sort_by(|a, b| a.name.cmp(&b.name));
+    let prepared: Vec<PreparedTopic> = prepared.collect();
     let partitions: usize = prepared.iter().map(|topic| topic.partitions.len()).sum();
     done.push(format!("pinned {} topics with {partitions} partitions", prepared.len()));
     Ok(prepared)
@@ -384,9 +399,9 @@ async fn pin(
 /// Those that are no copies.
 fn free(
     mut extents: BTreeMap<TopicPartition, Extent>,
-    copied: &HashMap<&TopicName, &PreparedTopic>,
+    copies: &HashSet<TopicPartition>,
 ) -> BTreeMap<TopicPartition, Extent> {
-    extents.retain(|tp, _| !copied.contains_key(&tp.topic));
+    extents.retain(|tp, _| !copies.contains(tp));
     extents
 }
 

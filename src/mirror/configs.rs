@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
 use super::wanted;
 use crate::error::code_name;
 use crate::ids::{Side, TopicName};
 use crate::routing::Shared;
-use crate::store::{PreparedTopic, State};
+use crate::store::{Decision, Event, State, TopicMirror};
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::{TopicConfig, alter_topic_configs, describe_topic_configs};
 use crate::upstream::{ClusterView, discovery};
@@ -67,103 +70,104 @@ pub fn for_a_time(origin: &Configs, copy: &Configs) -> BTreeMap<String, String> 
     all
 }
 
-/// What the copy's topic has itself of that.
-pub fn own_of(copy: &Configs, names: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
-    names.keys().map(|name| (name.clone(), own(copy, name).map(str::to_owned))).collect()
+/// What the topics of both sides have themselves of that.
+pub fn own_of(
+    origin: &Configs,
+    copy: &Configs,
+    names: &BTreeMap<String, String>,
+) -> BTreeMap<String, [Option<String>; 2]> {
+    let of = |name: &String| [origin, copy].map(|configs| own(configs, name).map(str::to_owned));
+    names.keys().map(|name| (name.clone(), of(name))).collect()
 }
 
-/// What the copy's topic is to be set to when its time is over: what the origin's is set to, else what it was.
-pub fn configured(topic: &PreparedTopic, origin: &Configs) -> BTreeMap<String, Option<String>> {
-    let Some(mirror) = &topic.mirror else { return BTreeMap::new() };
-    let of = |(name, before): (&String, &Option<String>)| {
-        (name.clone(), own(origin, name).map(str::to_owned).or_else(|| before.clone()))
+/// What the copy's topic is to be set to when its time is over: what it was, unless the origin's was altered since. `origin`: `None`
+/// if it is no more.
+pub fn configured(mirror: &TopicMirror, origin: Option<&Configs>) -> BTreeMap<String, Option<String>> {
+    let of = |(name, [source, target]): (&String, &[Option<String>; 2])| {
+        let now = origin.map(|origin| own(origin, name).map(str::to_owned));
+        let to = now.filter(|now| now != source).unwrap_or_else(|| target.clone());
+        (name.clone(), to)
     };
     mirror.own_configs.iter().map(of).collect()
 }
 
-/// Sets what is to be set while topics are copied, and takes back what ends with the seal. Whether all is as it is to be.
-pub(super) async fn set(admins: &[Admin; 2], shared: &Shared, journal: &State) -> bool {
+/// Sets what is to be set while topics are copied, and takes back what ends with the seal, or with the time of a copy. Topics that
+/// are not as they are to be, with the reason.
+pub(super) async fn set(admins: &[Admin; 2], shared: &Shared, journal: &State) -> BTreeMap<TopicName, String> {
     let open: BTreeSet<TopicName> = wanted::topics(journal).into_iter().collect();
-    let under_way = journal.migrations.values().filter(|m| m.completed.is_none());
-    let topics: Vec<&PreparedTopic> = under_way.flat_map(|m| &m.topics).filter(|t| t.mirror.is_some()).collect();
+    let under_way = journal.migrations.values().filter(|m| m.completed.is_none()).flat_map(|m| &m.topics);
+    let copies = under_way.filter_map(|topic| Some((&topic.name, (topic.target_id, topic.mirror.as_ref()?, true))));
+    let over = journal.held.iter().map(|(name, held)| (name, (held.target_id, &held.mirror, false)));
+    let topics: BTreeMap<&TopicName, (Uuid, &TopicMirror, bool)> = over.chain(copies).collect();
     if topics.is_empty() {
-        return true;
+        return BTreeMap::new();
     }
+    let names: Vec<TopicName> = topics.keys().map(|name| (*name).clone()).collect();
     let [source, target] = admins;
-    let done = async {
-        let names: Vec<TopicName> = topics.iter().map(|t| t.name.clone()).collect();
-        let (origin, _) = described(source, &names).await?;
-        let (copy, view) = described(target, &names).await?;
-        for topic in topics {
-            let (Some(origin), Some(copy), Some(mirror)) =
-                (origin.get(&topic.name), copy.get(&topic.name), &topic.mirror)
-            else {
-                continue;
-            };
-            let mut wanted: BTreeMap<String, Option<String>> =
-                mirror.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
-            if !open.contains(&topic.name) {
-                let configured = configured(topic, origin);
-                wanted.retain(|name, _| UNTIL_THE_SEAL.contains(&name.as_str()));
-                wanted.iter_mut().for_each(|(name, value)| *value = configured.get(name).cloned().flatten());
-            }
-            alter(target, &view, &topic.name, copy, wanted).await?;
-        }
-        Ok::<(), String>(())
-    };
-    match done.await {
-        Ok(()) => true,
-        Err(why) => {
-            if shared.alarms.is_first(format!("configs of copies: {why}")) {
-                tracing::warn!(why, "the mirror waits: its topics cannot be set to keep what is copied");
-            }
-            false
-        }
-    }
-}
-
-/// When the time of a migration's copies is over; what could not be set, in words.
-pub async fn restore(source: &Admin, target: &Admin, topics: &[PreparedTopic]) -> Vec<String> {
-    let topics: Vec<&PreparedTopic> = topics.iter().filter(|t| t.mirror.is_some()).collect();
-    if topics.is_empty() {
-        return vec![];
-    }
-    let names: Vec<TopicName> = topics.iter().map(|t| t.name.clone()).collect();
-    let both = async { Ok::<_, String>((described(source, &names).await?, described(target, &names).await?)) };
-    let ((origin, _), (copy, view)) = match both.await {
+    let both = async { Ok::<_, AdminError>((described(source, &names).await?, described(target, &names).await?)) };
+    let ((origins, _), (copies, view)) = match both.await {
         Ok(both) => both,
-        Err(why) => return vec![format!("the topics of the target are still set to keep what was copied ({why})")],
+        Err(error) => return names.into_iter().map(|name| (name, error.to_string())).collect(),
     };
-    let mut failed = vec![];
-    for topic in topics {
-        let Some(copy) = copy.get(&topic.name) else { continue };
-        let wanted = configured(topic, origin.get(&topic.name).map_or(&[], Vec::as_slice));
-        if let Err(why) = alter(target, &view, &topic.name, copy, wanted).await {
-            failed.push(format!("topic {} of the target is still set to keep what was copied ({why})", topic.name));
+    let mut failed = BTreeMap::new();
+    for (name, (target_id, mirror, is_copied)) in topics {
+        let is_there = view.topics.get(name).is_some_and(|topic| topic.id == target_id);
+        let done = match (copies.get(name), origins.get(name)) {
+            // Another topic is nothing of ours.
+            _ if !is_there => Ok(()),
+            (Some(Ok(copy)), origin) => {
+                let origin = origin.and_then(|found| found.as_deref().ok());
+                let wanted = wanted_of(mirror, origin, copy, is_copied.then(|| open.contains(name)));
+                alter(target, &view, name, copy, wanted).await
+            }
+            (Some(Err(code)), _) => Err(format!("the {} does not tell its configs: {}", target.side, code_name(*code))),
+            (None, _) => Err(format!("the {} does not tell its configs", target.side)),
+        };
+        match done {
+            Err(why) => {
+                if shared.alarms.is_first(format!("configs of {name}: {why}")) {
+                    tracing::warn!(topic = %name, why, "a copy's topic is not set as it is to be: it is tried again");
+                }
+                failed.insert(name.clone(), why);
+            }
+            Ok(()) if !is_copied => restored(shared, name).await,
+            Ok(()) => {}
         }
     }
     failed
 }
 
-async fn described(
-    admin: &Admin,
-    names: &[TopicName],
-) -> Result<(HashMap<TopicName, Vec<TopicConfig>>, ClusterView), String> {
-    let ask = async {
-        let view = discovery::look(admin, &[]).await?;
-        Ok::<_, AdminError>((describe_topic_configs(admin, &view, names).await?, view))
-    };
-    let (found, view) = ask.await.map_err(|e| e.to_string())?;
-    let mut configs = HashMap::with_capacity(found.len());
-    for (name, found) in found {
-        match found {
-            Ok(found) => drop(configs.insert(name, found)),
-            Err(code) => {
-                return Err(format!("the {} does not tell the configs of {name}: {}", admin.side, code_name(code)));
-            }
-        }
+/// What is to be set of a copy. `is_open`: it is copied still; `None`: its time is over.
+fn wanted_of(
+    mirror: &TopicMirror,
+    origin: Option<&Configs>,
+    copy: &Configs,
+    is_open: Option<bool>,
+) -> BTreeMap<String, Option<String>> {
+    if is_open == Some(true) {
+        return mirror.configs.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
     }
-    Ok((configs, view))
+    let mut wanted = configured(mirror, origin);
+    wanted.retain(|name, _| is_open.is_none() || UNTIL_THE_SEAL.contains(&name.as_str()));
+    // What somebody has set there since is his.
+    wanted.retain(|name, _| own(copy, name) == mirror.configs.get(name).map(String::as_str));
+    wanted
+}
+
+/// On record, so that nobody does it again.
+async fn restored(shared: &Shared, topic: &TopicName) {
+    let (done, durable) = oneshot::channel();
+    let event = Event::ConfigsRestored { topic: topic.clone() };
+    // If it cannot be written the process ends.
+    drop(shared.decisions.send(Decision { event, done: Some(done), claim: None }));
+    drop(durable.await);
+}
+
+type Described = HashMap<TopicName, Result<Vec<TopicConfig>, i16>>;
+
+async fn described(admin: &Admin, names: &[TopicName]) -> Result<(Described, ClusterView), AdminError> {
+    let view = discovery::look(admin, &[]).await?;
+    Ok((describe_topic_configs(admin, &view, names).await?, view))
 }
 
 /// Only what is set otherwise.

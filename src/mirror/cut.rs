@@ -192,8 +192,13 @@ impl Cutter {
             let (bytes, head) = (bytes.clone(), *head);
             self.alone(&bytes, &head)?;
         } else {
-            let bodies = self.small.iter().map(|(bytes, head)| record::opened(bytes, head, self.limit));
-            let bodies: Vec<Vec<u8>> = bodies.collect::<Result<_, RecordError>>()?;
+            let (mut bodies, mut left) = (vec![], self.limit);
+            for (bytes, head) in &self.small {
+                // Together no more than one alone.
+                let body: Vec<u8> = record::opened(bytes, head, left)?;
+                left -= body.len();
+                bodies.push(body);
+            }
             let mut records = vec![];
             for ((_, head), body) in self.small.iter().zip(&bodies) {
                 records.extend(record::records(head, body)?);

@@ -1,7 +1,7 @@
 //! Drives one lane: asks what it wants asked, writes its ledger, sends what it has.
 #![expect(clippy::disallowed_methods, reason = "io: asks both clusters, waits between tries")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::mirrors::Mirrored;
 use super::outlet::{Outlet, Parcel};
 use super::stop::Stop;
 use crate::error::{code, is_stale_topology};
-use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, NOffset, Native, Side};
+use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, NOffset, Native, Side, TopicPartition};
 use crate::routing::Shared;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::{ClusterView, Lost, PartitionView, ask};
@@ -41,8 +41,7 @@ pub struct Works {
 
 struct Reading {
     from: NOffset,
-    /// It waits for something to be written.
-    waits: bool,
+    how: intake::How,
     part: oneshot::Receiver<Result<Part, Lost>>,
 }
 
@@ -58,8 +57,16 @@ struct Driver {
     alone: bool,
     /// Before this nothing is read.
     not_before: Option<Instant>,
-    /// Since when a side has not shown the topic.
-    gone_since: Option<Instant>,
+    /// By side since when it has not shown the topic.
+    gone_since: [Option<Instant>; 2],
+}
+
+/// Whether somebody waits in a hold for this lane, or for others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    No,
+    Ours,
+    Others,
 }
 
 /// What came.
@@ -79,7 +86,7 @@ pub async fn drive(works: Rc<Works>, mirrored: Arc<Mirrored>, stop: Cancellation
         memory: VecDeque::new(),
         alone: false,
         not_before: None,
-        gone_since: None,
+        gone_since: [None, None],
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -89,11 +96,26 @@ pub async fn drive(works: Rc<Works>, mirrored: Arc<Mirrored>, stop: Cancellation
 
 impl Driver {
     async fn run(mut self) {
-        let mut hurry = self.works.shared.mirrors.is_hurried();
+        let mut hurry = self.works.shared.mirrors.hurried();
+        let partition = self.mirrored.route.partition.clone();
+        let of = |all: &Option<Arc<HashSet<TopicPartition>>>| match all {
+            None => Hurry::No,
+            Some(all) if all.contains(&partition) => Hurry::Ours,
+            Some(_) => Hurry::Others,
+        };
         loop {
             self.write().await;
             self.send();
-            let is_hurried = *hurry.borrow_and_update();
+            if self.mirrored.lane().is_clear() {
+                self.memory.clear();
+            }
+            let now = of(&hurry.borrow_and_update());
+            let is_hurried = now == Hurry::Ours;
+            if is_hurried && self.reading.as_ref().is_some_and(|reading| reading.how != intake::How::Hurried) {
+                // Nobody waits for what may take its time.
+                self.reading = None;
+                self.not_before = None;
+            }
             let next = self.mirrored.lane().next();
             match next {
                 Next::AskEnd => {
@@ -105,7 +127,7 @@ impl Driver {
                     self.ask_extent().await;
                     continue;
                 }
-                Next::Read(from) if self.reading.is_none() => self.read(from, is_hurried),
+                Next::Read(from) if self.reading.is_none() && now != Hurry::Others => self.read(from, is_hurried),
                 Next::Read(_) | Next::Nothing => {}
             }
             let came = tokio::select! {
@@ -123,13 +145,7 @@ impl Driver {
             match came {
                 Came::Read(from, part) => self.heard(from, part, is_hurried),
                 Came::Stored(outcome, records, bytes) => self.stored(outcome, records, bytes),
-                Came::Told => {
-                    // What waits for something to be written would be waited for.
-                    if *hurry.borrow() && self.reading.as_ref().is_some_and(|reading| reading.waits) {
-                        self.reading = None;
-                        self.not_before = None;
-                    }
-                }
+                Came::Told => {}
             }
         }
     }
@@ -145,10 +161,13 @@ impl Driver {
         };
         let done = self.works.book.durable(number).await;
         crate::crash_point!("mirror.entered");
-        if let Err(why) = done {
-            let mut lane = self.mirrored.lane();
-            let stop = Stop::no_ledger(lane.route(), &why);
-            lane.stop(stop);
+        let mut lane = self.mirrored.lane();
+        match done {
+            Ok(()) => lane.written(),
+            Err(why) => {
+                let stop = Stop::no_ledger(lane.route(), &why);
+                lane.stop(stop);
+            }
         }
     }
 
@@ -192,28 +211,36 @@ impl Driver {
         }
         let side = self.mirrored.route.from;
         let Some(leader) = self.leader(side) else { return self.has_no_leader(side) };
-        self.gone_since = None;
-        let has_more = is_hurried || self.mirrored.lane().has_more();
+        self.gone_since[side.index()] = None;
+        let has_more = self.mirrored.lane().has_more();
+        let how = match (is_hurried, has_more) {
+            (true, _) => intake::How::Hurried,
+            (false, true) => intake::How::HasMore,
+            (false, false) => intake::How::Waits,
+        };
         let part = self.works.intake.read(intake::Wanted {
             side,
             leader,
             partition: self.mirrored.route.partition.clone(),
             topic_id: self.mirrored.topic_ids[side.index()],
             from,
-            has_more,
+            how,
             alone: self.alone,
         });
-        self.reading = Some(Reading { from, waits: !has_more, part });
+        self.reading = Some(Reading { from, how, part });
     }
 
     /// Leaders are elected; a topic that is gone has none for ever.
     fn has_no_leader(&mut self, side: Side) {
         let topology = self.works.shared.topology.load();
-        let is_shown = topology.topic(side, &self.mirrored.route.partition.topic).is_some();
+        let shown = topology.topic(side, &self.mirrored.route.partition.topic).map(|topic| topic.id);
+        let pinned = self.mirrored.topic_ids[side.index()];
         let now = Instant::now();
-        if is_shown || !topology.reachable(side) {
-            self.gone_since = None;
-        } else if now.duration_since(*self.gone_since.get_or_insert(now)) > GONE {
+        if shown.is_some_and(|id| id != pinned && !id.is_nil() && !pinned.is_nil()) {
+            self.stop(Stop::made_anew(&self.mirrored.route));
+        } else if shown.is_some() || !topology.reachable(side) {
+            self.gone_since[side.index()] = None;
+        } else if now.duration_since(*self.gone_since[side.index()].get_or_insert(now)) > GONE {
             self.stop(Stop::made_anew(&self.mirrored.route));
         }
         self.works.shared.refresh(side);
@@ -242,10 +269,14 @@ impl Driver {
         };
         let mut lane = self.mirrored.lane();
         lane.read(from, &fetched, now);
+        if self.alone && error_code == code::NONE && is_empty {
+            // By itself it has all the room that there is.
+            lane.read_to_the_end(from, fetched.readable, now);
+        }
         self.alone = error_code == code::NONE && is_empty && lane.has_more();
-        let covered = lane.ledger().covered();
+        let (covered, is_clear) = (lane.ledger().covered(), lane.is_clear());
         drop(lane);
-        if !is_empty {
+        if !is_empty && !is_clear {
             self.memory.push_back((covered, memory));
         }
         if error_code != code::NONE {
@@ -310,8 +341,11 @@ impl Driver {
         Ok(found.remove(partition).unwrap_or(Err(code::UNKNOWN_TOPIC_OR_PARTITION)).map(|found| found.offset))
     }
 
-    async fn ask_end(&self) {
+    async fn ask_end(&mut self) {
         let to = self.mirrored.route.from.other();
+        if self.leader(to).is_none() {
+            return self.has_no_leader(to);
+        }
         let Some(end) = self.ask(to, (LATEST, DEBUGGING_CONSUMER)).await else { return };
         let Some(high_watermark) = self.ask(to, (LATEST, CONSUMER)).await else { return };
         let mut lane = self.mirrored.lane();

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
 
+use crate::error::code;
 use crate::ids::{NOffset, NodeId, Side, TopicPartition};
 use crate::routing::Shared;
 use crate::upstream::connection::ANSWER_PATIENCE;
@@ -34,6 +35,8 @@ const GATHER: Duration = Duration::from_millis(4);
 const MUCH: usize = 8 * 1024 * 1024;
 const LITTLE: usize = 1024 * 1024;
 const EACH: i32 = 1024 * 1024;
+/// A broker's word for longer is not believed.
+const MOST_THROTTLED: Duration = Duration::from_mins(1);
 /// Memory is counted in these.
 const UNIT: usize = 1024;
 
@@ -45,10 +48,30 @@ pub struct Wanted {
     pub partition: TopicPartition,
     pub topic_id: Uuid,
     pub from: NOffset,
-    /// There is more than what was read: nothing is waited for.
-    pub has_more: bool,
-    /// Nothing came although there is more: it is asked for by itself, so that a large batch has room.
+    pub how: How,
+    /// Nothing came although there is more: it is asked for by itself, so that a batch has room however large it is (KIP-74).
     pub alone: bool,
+}
+
+/// Each goes on a connection of its own: none waits behind another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum How {
+    /// For something to be written.
+    Waits,
+    /// There is more than what was read: nothing is waited for.
+    HasMore,
+    /// Somebody waits in a hold: not even for the rate.
+    Hurried,
+}
+
+impl How {
+    fn lane(self) -> Lane {
+        match self {
+            How::Waits => Lane::Fetch,
+            How::HasMore => Lane::FetchAhead,
+            How::Hurried => Lane::Probe,
+        }
+    }
 }
 
 /// What a broker said of one partition, and the memory that it takes.
@@ -62,8 +85,7 @@ struct Asked {
     answer: oneshot::Sender<Result<Part, Lost>>,
 }
 
-/// A broker, and whether it is waited for.
-type Place = (Side, NodeId, bool);
+type Place = (Side, NodeId, How);
 
 pub struct Intake {
     shared: Arc<Shared>,
@@ -89,7 +111,7 @@ impl Intake {
     /// What lies there. Whoever drops this wants it no more.
     pub fn read(self: &Rc<Self>, wanted: Wanted) -> oneshot::Receiver<Result<Part, Lost>> {
         let (answer, receiver) = oneshot::channel();
-        let place = (wanted.side, wanted.leader.leader, !wanted.has_more);
+        let place = (wanted.side, wanted.leader.leader, wanted.how);
         let mut all = self.asked.borrow_mut();
         let new = || {
             let (tell, asked) = mpsc::unbounded_channel();
@@ -102,9 +124,9 @@ impl Intake {
         receiver
     }
 
-    async fn serve(self: Rc<Self>, (side, node, waits): Place, mut asked: mpsc::UnboundedReceiver<Asked>) {
+    async fn serve(self: Rc<Self>, (side, node, how): Place, mut asked: mpsc::UnboundedReceiver<Asked>) {
         while let Some(first) = asked.recv().await {
-            if waits {
+            if how == How::Waits {
                 sleep(GATHER).await;
             }
             let mut all = vec![first];
@@ -114,33 +136,33 @@ impl Intake {
             all.retain(|one| !one.answer.is_closed());
             let (alone, together): (Vec<Asked>, Vec<Asked>) = all.into_iter().partition(|one| one.wanted.alone);
             for one in alone {
-                self.fetch(side, node, waits, vec![one]).await;
+                self.fetch(side, node, how, vec![one]).await;
             }
             if !together.is_empty() {
-                self.fetch(side, node, waits, together).await;
+                self.fetch(side, node, how, together).await;
             }
         }
     }
 
-    async fn fetch(&self, side: Side, node: NodeId, waits: bool, all: Vec<Asked>) {
-        let most = if waits { LITTLE } else { MUCH };
+    async fn fetch(&self, side: Side, node: NodeId, how: How, all: Vec<Asked>) {
+        let most = if how == How::HasMore { MUCH } else { LITTLE };
         let units = (most / UNIT).min(self.units / 4).max(1);
+        if how != How::Hurried {
+            sleep_until(self.not_before.get()).await;
+        }
         let permit = self.memory.clone().acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await;
         // Nobody closes it.
         let Ok(mut memory) = permit else { return };
-        sleep_until(self.not_before.get()).await;
         let version = self.shared.cluster.versions.max(ApiKey::Fetch);
-        let is_alone = matches!(all.as_slice(), [one] if one.wanted.alone);
-        let bytes = if is_alone { self.shared.config.limits.frame.as_u64() } else { (units * UNIT) as u64 };
         let request = FetchRequest {
-            max_wait_ms: if waits { MAX_WAIT_MS } else { 0 },
+            max_wait_ms: if how == How::Waits { MAX_WAIT_MS } else { 0 },
             min_bytes: 1,
-            max_bytes: i32::try_from(bytes).unwrap_or(i32::MAX),
+            max_bytes: i32::try_from(units * UNIT).unwrap_or(i32::MAX),
             isolation_level: READ_COMMITTED,
             topics: by_topic(&all, version),
             ..FetchRequest::default()
         };
-        let answer = match self.exchange(side, node, waits, version, &request).await {
+        let answer = match self.exchange(side, node, how, version, &request).await {
             Ok(answer) => answer,
             Err(lost) => {
                 self.shared.refresh(side);
@@ -156,8 +178,14 @@ impl Intake {
         }
         for Asked { wanted, answer: to } in all {
             let (name, id) = named(&wanted, version);
-            let missing = || PartitionFetched::empty(wanted.partition.partition, answer.error_code.max(-1));
-            let fetched = parts.remove(&(name, id, wanted.partition.partition)).unwrap_or_else(missing);
+            let found = parts.remove(&(name, id, wanted.partition.partition));
+            // Above a quota there is nothing in it; a refusal of all says why.
+            let refused = (answer.error_code != code::NONE)
+                .then(|| PartitionFetched::empty(wanted.partition.partition, answer.error_code));
+            let Some(fetched) = found.or(refused) else {
+                drop(to.send(Err(Lost::NotSent("the answer does not tell of it".to_owned()))));
+                continue;
+            };
             let units = (fetched.records.len() / UNIT).min(memory.num_permits());
             let Some(memory) = memory.split(units) else { continue };
             drop(to.send(Ok(Part { fetched, memory })));
@@ -171,7 +199,7 @@ impl Intake {
         if let Some(rate) = self.rate {
             next += Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
         }
-        let throttled = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0));
+        let throttled = Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0)).min(MOST_THROTTLED);
         self.not_before.set(next.max(now + throttled));
     }
 
@@ -179,7 +207,7 @@ impl Intake {
         &self,
         side: Side,
         node: NodeId,
-        waits: bool,
+        how: How,
         version: i16,
         request: &FetchRequest,
     ) -> Result<FetchResponse, Lost> {
@@ -197,8 +225,7 @@ impl Intake {
             completion: Box::new(move |outcome| drop(done.send(outcome))),
         };
         self.shared.metrics.upstream(fetch::API_KEY, side);
-        let lane = if waits { Lane::Fetch } else { Lane::FetchAhead };
-        self.pool.borrow_mut().send(side, Node::Id(node), lane, outgoing);
+        self.pool.borrow_mut().send(side, Node::Id(node), how.lane(), outgoing);
         let bytes = answer.await.unwrap_or_else(|_| Err(Lost::Unknown("the connection ended".to_owned())));
         let bytes = bytes.inspect_err(|lost| self.shared.metrics.lost(side, lost))?;
         FetchResponse::decode(bytes, version).map_err(|error| Lost::Unknown(error.to_string()))
@@ -221,7 +248,7 @@ fn by_topic(all: &[Asked], version: i16) -> Vec<FetchTopic> {
             index: wanted.partition.partition,
             current_leader_epoch: wanted.leader.epoch,
             fetch_offset: wanted.from.0,
-            max_bytes: if wanted.alone { i32::MAX } else { EACH },
+            max_bytes: EACH,
             ..FetchPartition::default()
         };
         match topics.iter_mut().find(|topic| (&topic.name, topic.id) == (&name, id)) {

@@ -108,8 +108,11 @@ pub struct Lane {
     /// An end that it has not come to yet, and since when it is known.
     goal: Option<(NOffset, Instant)>,
     wants_halt: bool,
-    /// The ledger was changed since it was last written.
+    /// The ledger was changed since it was last given to be written; what was given is durable.
     is_unwritten: bool,
+    is_durable: bool,
+    /// As the ledger was before it was cut back, until something was stored since: what was cut off may arrive all the same.
+    before: Option<Ledger>,
     /// Bytes of one batch, decompressed.
     limit: usize,
 }
@@ -132,6 +135,8 @@ impl Lane {
             goal: None,
             wants_halt: false,
             is_unwritten: true,
+            is_durable: false,
+            before: None,
             ledger,
             limit,
         }
@@ -159,7 +164,7 @@ impl Lane {
 
     /// Where the copy ends, if that is known and nothing is on its way.
     pub fn copy_end(&self) -> Option<NOffset> {
-        let is_known = matches!(self.stage, Stage::Copying | Stage::Halted);
+        let is_known = matches!(self.stage, Stage::Copying | Stage::Halted) && self.is_durable;
         (is_known && self.is_clear()).then(|| self.ledger.copy_end())
     }
 
@@ -190,7 +195,7 @@ impl Lane {
 
     /// It stays where it is, and nothing is on its way.
     pub fn is_halted(&self) -> bool {
-        self.stage == Stage::Halted
+        self.stage == Stage::Halted && self.is_durable
     }
 
     pub fn next(&self) -> Next {
@@ -226,8 +231,9 @@ impl Lane {
 
     fn back_to(&mut self, end: NOffset) {
         if end < self.ledger.copy_end() {
+            self.before.get_or_insert_with(|| self.ledger.clone());
             self.ledger.back_to(end);
-            self.is_unwritten = true;
+            self.changed();
         }
         self.next_copy = end;
     }
@@ -235,6 +241,15 @@ impl Lane {
     fn forget_unsent(&mut self) {
         self.to_send.clear();
         self.bytes_to_send = 0;
+    }
+
+    fn changed(&mut self) {
+        (self.is_unwritten, self.is_durable) = (true, false);
+    }
+
+    /// What was taken to be written is durable.
+    pub fn written(&mut self) {
+        self.is_durable = !self.is_unwritten;
     }
 
     /// Whether the ledger is to be written before anything else, and is taken to be from now on.
@@ -254,6 +269,12 @@ impl Lane {
             if now.duration_since(since) < STILL {
                 return;
             }
+        }
+        let known = self.ledger.copy_end();
+        // What was cut off has arrived, late.
+        if let (true, Some(before)) = (end > known, self.before.take_if(|before| end <= before.copy_end())) {
+            self.ledger = before;
+            self.changed();
         }
         let known = self.ledger.copy_end();
         if end > known {
@@ -299,11 +320,25 @@ impl Lane {
         {
             return self.stop(Stop::no_ledger(&self.route, &error.to_string()));
         }
-        self.is_unwritten |= self.ledger.covered() > from;
+        if self.ledger.covered() > from {
+            self.changed();
+        }
         if let Some(error) = cut.failed {
             return self.stop(Stop::corrupt(&self.route, &error.to_string()));
         }
         self.got_on(now);
+    }
+
+    /// All that can be read from here on is nothing: what lay before the end of what is committed is gone (compaction takes last
+    /// batches, too).
+    pub fn read_to_the_end(&mut self, from: NOffset, readable: NOffset, now: Instant) {
+        if self.stage == Stage::Copying && !self.wants_halt && from == self.ledger.covered() && readable > from {
+            self.readable = Some(readable);
+            if self.ledger.skipped(readable).is_ok() {
+                self.changed();
+            }
+            self.got_on(now);
+        }
     }
 
     fn got_on(&mut self, now: Instant) {
@@ -328,7 +363,7 @@ impl Lane {
         } else if at < start {
             // Nothing is copied yet: it begins where the origin begins now.
             self.ledger = Ledger::new(start, self.ledger.copy_end());
-            self.is_unwritten = true;
+            self.changed();
         }
     }
 
@@ -353,13 +388,20 @@ impl Lane {
     /// What became of the batch that was sent first of those without an answer.
     pub fn stored(&mut self, outcome: Outcome, now: Instant) {
         let Some(sent) = self.sent.pop_front() else { return };
+        // A record's number says where it is to be: anywhere else the copy is not what it is to be.
+        if let Some(Ok(at)) = &outcome
+            && at.0 >= 0
+            && *at != sent.copy
+        {
+            return self.stop(Stop::foreign_writer(&self.route, *at, sent.copy));
+        }
         if self.stage == Stage::Copying {
             match outcome {
                 Some(Ok(at)) if at == sent.copy => {
                     self.stored_at = Some(now);
+                    self.before = None;
                     self.got_on(now);
                 }
-                Some(Ok(at)) if at > sent.copy => self.stop(Stop::foreign_writer(&self.route, at, sent.copy)),
                 // It was there already, or is not: somebody of before was faster, or a leader has lost some.
                 Some(Ok(_)) | Some(Err((code::DUPLICATE_SEQUENCE_NUMBER | code::OUT_OF_ORDER_SEQUENCE_NUMBER, _))) => {
                     self.lose(true);

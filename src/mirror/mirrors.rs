@@ -1,6 +1,6 @@
 //! The mirrors of all partitions, as everybody sees them: who seals, who shows, and the mirror's own thread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,15 +19,21 @@ const KEEPS_UP: Duration = Duration::from_secs(2);
 
 pub struct Mirrors {
     all: Mutex<BTreeMap<TopicPartition, Arc<Mirrored>>>,
-    /// Bumped when other partitions are to be mirrored than before.
+    /// Bumped when other partitions are to be mirrored than before; and up to where that was looked at.
     wanted: watch::Sender<u64>,
-    /// Somebody waits in a hold: nothing waits for anything else.
-    hurry: watch::Sender<bool>,
+    looked: watch::Sender<u64>,
+    /// Somebody waits in a hold for these, and for nothing else.
+    hurry: watch::Sender<Option<Arc<HashSet<TopicPartition>>>>,
 }
 
 impl Default for Mirrors {
     fn default() -> Self {
-        Self { all: Mutex::default(), wanted: watch::Sender::new(0), hurry: watch::Sender::new(false) }
+        Self {
+            all: Mutex::default(),
+            wanted: watch::Sender::new(0),
+            looked: watch::Sender::new(0),
+            hurry: watch::Sender::new(None),
+        }
     }
 }
 
@@ -137,22 +143,33 @@ impl Mirrors {
         self.all().retain(|_, mirrored| keep(mirrored));
     }
 
-    /// The journal says otherwise than before what is to be mirrored.
-    pub fn look_again(&self) {
+    /// The journal says otherwise than before what is to be mirrored. The number of this wish.
+    pub fn look_again(&self) -> u64 {
         self.wanted.send_modify(|n| *n += 1);
+        *self.wanted.borrow()
+    }
+
+    /// The number of the last wish that was looked at.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.looked.subscribe()
+    }
+
+    pub(super) fn looked(&self, wish: u64) {
+        self.looked.send_replace(wish);
     }
 
     pub(super) fn wanted(&self) -> watch::Receiver<u64> {
         self.wanted.subscribe()
     }
 
-    /// Until this is dropped nobody waits for anything but brokers.
-    pub fn hurry(&self) -> Hurry<'_> {
-        self.hurry.send_replace(true);
+    /// Until this is dropped nobody waits for anything but brokers, and none but these partitions are read.
+    pub fn hurry(&self, of: HashSet<TopicPartition>) -> Hurry<'_> {
+        let of = (!of.is_empty()).then(|| Arc::new(of));
+        drop(self.hurry.send_replace(of));
         Hurry(self)
     }
 
-    pub(super) fn is_hurried(&self) -> watch::Receiver<bool> {
+    pub(super) fn hurried(&self) -> watch::Receiver<Option<Arc<HashSet<TopicPartition>>>> {
         self.hurry.subscribe()
     }
 
@@ -166,6 +183,6 @@ pub struct Hurry<'a>(&'a Mirrors);
 
 impl Drop for Hurry<'_> {
     fn drop(&mut self) {
-        self.0.hurry.send_replace(false);
+        drop(self.0.hurry.send_replace(None));
     }
 }

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use super::lane::Outcome;
@@ -29,6 +29,8 @@ use crate::wire::records::Records;
 const AT_ONCE: usize = 5;
 /// Bytes of one request, unless one batch has more.
 const MUCH: usize = 1024 * 1024;
+/// A broker's word for longer is not believed.
+const MOST_THROTTLED: Duration = Duration::from_mins(1);
 /// The broker's own wait for the followers.
 const TIMEOUT_MS: i32 = 30_000;
 
@@ -67,6 +69,14 @@ impl Waiting {
             self.turns.push_back(partition);
         }
         queue.push_back(given);
+    }
+
+    /// One of its batches was not stored: those behind it are not sent.
+    fn give_up(&mut self, partition: &TopicPartition) {
+        for given in self.of.remove(partition).unwrap_or_default() {
+            drop(given.answer.send(Some(Err((code::NETWORK_EXCEPTION, "one before it was not stored".to_owned())))));
+        }
+        self.turns.retain(|turn| turn != partition);
     }
 
     /// One batch of each partition, until there are enough bytes. Those that nobody wants any more are left out.
@@ -117,20 +127,24 @@ impl Outlet {
     async fn serve(self: Rc<Self>, (side, node): (Side, NodeId), mut given: mpsc::UnboundedReceiver<Given>) {
         let mut waiting = Waiting::default();
         let mut sent = FuturesUnordered::new();
+        let mut not_before = Instant::now();
         loop {
             tokio::select! {
                 one = given.recv() => match one {
                     Some(one) => waiting.push(one),
                     None => return,
                 },
-                throttled = sent.next(), if !sent.is_empty() => {
-                    sleep(throttled.unwrap_or_default()).await;
+                answered = sent.next(), if !sent.is_empty() => {
+                    let (throttled, failed): (Duration, Vec<TopicPartition>) = answered.unwrap_or_default();
+                    not_before = not_before.max(Instant::now() + throttled);
+                    failed.iter().for_each(|partition| waiting.give_up(partition));
                 }
+                () = sleep_until(not_before), if Instant::now() < not_before => {}
             }
             while let Ok(more) = given.try_recv() {
                 waiting.push(more);
             }
-            while sent.len() < AT_ONCE {
+            while sent.len() < AT_ONCE && Instant::now() >= not_before {
                 let all = waiting.take();
                 if all.is_empty() {
                     break;
@@ -140,8 +154,13 @@ impl Outlet {
         }
     }
 
-    /// Sends it at once; the answer's throttle time.
-    fn produce(&self, side: Side, node: NodeId, all: Vec<Given>) -> impl Future<Output = Duration> + use<> {
+    /// Sends it at once; the answer's throttle time, and the partitions of which a batch was not stored.
+    fn produce(
+        &self,
+        side: Side,
+        node: NodeId,
+        all: Vec<Given>,
+    ) -> impl Future<Output = (Duration, Vec<TopicPartition>)> + use<> {
         let version = self.shared.cluster.versions.max(ApiKey::Produce);
         let shared = self.shared.clone();
         let (done, answer) = oneshot::channel::<Result<Bytes, Lost>>();
@@ -149,6 +168,7 @@ impl Outlet {
         let (batches, answers): (Vec<Parcel>, Vec<_>) =
             all.into_iter().map(|given| (given.parcel, given.answer)).unzip();
         let names: Vec<_> = batches.iter().map(|parcel| (named(parcel, version), parcel.partition.partition)).collect();
+        let partitions: Vec<TopicPartition> = batches.iter().map(|parcel| parcel.partition.clone()).collect();
         let request = ProduceRequest {
             transactional_id: None,
             acks: -1,
@@ -190,16 +210,20 @@ impl Outlet {
                 }
                 Err(_) => shared.refresh(side),
             }
-            for (name, to) in names.iter().zip(answers) {
-                let known = parts.get(name).map(|part| produced(part));
-                // A lane that nobody drives any more wants no answer.
-                drop(to.send(match &outcome {
+            let mut failed = vec![];
+            for ((name, partition), to) in names.iter().zip(partitions).zip(answers) {
+                let known = match &outcome {
                     Err(Lost::NotSent(why)) => Some(Err((code::NETWORK_EXCEPTION, why.clone()))),
                     Err(Lost::Unknown(_)) => None,
-                    Ok(_) => known,
-                }));
+                    Ok(_) => parts.get(name).map(|part| produced(part)),
+                };
+                if !matches!(known, Some(Ok(_))) {
+                    failed.push(partition);
+                }
+                // A lane that nobody drives any more wants no answer.
+                drop(to.send(known));
             }
-            Duration::from_millis(u64::try_from(throttled).unwrap_or(0))
+            (Duration::from_millis(u64::try_from(throttled).unwrap_or(0)).min(MOST_THROTTLED), failed)
         }
     }
 }

@@ -22,7 +22,7 @@ use super::outlet::Outlet;
 use super::stop::Stop;
 use super::trim;
 use super::wanted::{Wanted, wanted};
-use crate::ids::{Side, TopicPartition};
+use crate::ids::{Side, TopicName, TopicPartition};
 use crate::routing::Shared;
 use crate::store::Store;
 use crate::upstream::Pool;
@@ -31,6 +31,8 @@ use crate::upstream::connection::Limits;
 
 /// Between two looks at how the lanes stand, for metrics and the log; and where origins begin.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After topics could not be set as they are to be.
+const AGAIN: Duration = Duration::from_secs(5);
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 
 /// Until it is stopped.
@@ -55,19 +57,24 @@ pub async fn run(shared: Arc<Shared>, store: Arc<Store>, stop: CancellationToken
         book: Rc::new(book),
         admins: Side::BOTH.map(admin),
     });
-    let mut lanes = Lanes { works: works.clone(), store, ledgers, unreadable, running: HashMap::new() };
+    let mut lanes = Lanes { works: works.clone(), store: store.clone(), ledgers, unreadable, running: HashMap::new() };
     let holding = shared.clone();
     let whole = || shared.mirrors.every().iter().map(|m| (m.key(), m.lane().ledger().clone())).collect();
     let trim = async {
         loop {
             tokio::time::sleep(TRIM_EVERY).await;
-            trim::trim(&shared, &works.admins, shared.mirrors.every()).await;
+            let seams = wanted(&store.state()).into_iter().map(|wanted| (wanted.key(), wanted.seam)).collect();
+            trim::trim(&shared, &works.admins, shared.mirrors.every(), &seams).await;
         }
     };
     let may_shrink = || !holding.partitions.load().topics.values().any(|states| states.iter().any(|s| s.held));
     tokio::select! {
         () = stop.cancelled() => {}
-        () = works.book.write(whole, may_shrink) => stop.cancelled().await,
+        () = async {
+            works.book.write(whole, may_shrink).await;
+            // It has failed, and the lanes say so.
+            std::future::pending().await
+        } => {}
         () = lanes.run() => {}
         () = trim => {}
     }
@@ -88,18 +95,20 @@ impl Lanes {
         let mut changed = self.works.shared.mirrors.wanted();
         let mut said: HashMap<Key, &'static str> = HashMap::new();
         loop {
-            changed.borrow_and_update();
+            let wish = *changed.borrow_and_update();
             let wanted = wanted(&self.store.state());
             self.end(&wanted);
-            let is_set = configs::set(&self.works.admins, &self.works.shared, &self.store.state()).await;
-            wanted.into_iter().for_each(|wanted| self.begin(wanted, is_set));
+            let not_set = configs::set(&self.works.admins, &self.works.shared, &self.store.state()).await;
+            wanted.into_iter().for_each(|wanted| self.begin(wanted, &not_set));
+            self.works.shared.mirrors.looked(wish);
+            let again = Instant::now() + AGAIN;
             loop {
                 self.show(&mut said);
                 match tokio::time::timeout(LOOK_EVERY, changed.changed()).await {
                     Ok(_) => break,
-                    Err(_) if is_set => {}
                     // What they are to be set to is tried again.
-                    Err(_) => break,
+                    Err(_) if !not_set.is_empty() && Instant::now() > again => break,
+                    Err(_) => {}
                 }
             }
         }
@@ -118,14 +127,18 @@ impl Lanes {
         self.works.shared.mirrors.keep(|mirrored| wanted.iter().any(|wanted| wanted.key() == mirrored.key()));
     }
 
-    fn begin(&mut self, wanted: Wanted, is_set: bool) {
+    fn begin(&mut self, wanted: Wanted, not_set: &BTreeMap<TopicName, String>) {
         let key = wanted.key();
         let mirrors = &self.works.shared.mirrors;
         if mirrors.of(&key.partition).is_none_or(|known| known.key() != key) {
             let (origin, copy) = wanted.start;
             let written = self.ledgers.remove(&key);
             let is_new = written.is_none();
-            let ledger = written.unwrap_or_else(|| Ledger::new(origin, copy));
+            let mut ledger = written.unwrap_or_else(|| Ledger::new(origin, copy));
+            if let Some(seam) = wanted.seam {
+                // What was entered behind it was never sent.
+                ledger.back_to(seam);
+            }
             let limit = usize::try_from(self.works.shared.config.limits.frame.as_u64()).unwrap_or(usize::MAX);
             let mut lane = Lane::new(wanted.route.clone(), ledger, is_new, limit);
             if let Some(why) = &self.unreadable {
@@ -133,10 +146,14 @@ impl Lanes {
             }
             mirrors.put(Arc::new(Mirrored::new(wanted.migration.clone(), wanted.topic_ids, lane)));
         }
-        if !wanted.is_open || !is_set || self.running.contains_key(&key.partition) {
+        if !wanted.is_open || self.running.contains_key(&key.partition) {
             return;
         }
         let Some(mirrored) = mirrors.of(&key.partition) else { return };
+        if let Some(why) = not_set.get(&key.partition.topic) {
+            return mirrored.lane().stop(Stop::not_set(&wanted.route, why));
+        }
+        mirrored.lane().try_again();
         let stop = CancellationToken::new();
         tokio::task::spawn_local(drive(self.works.clone(), mirrored, stop.clone()));
         self.running.insert(key.partition.clone(), (key, stop));

@@ -19,7 +19,7 @@ const ANEW: &str = "`abort` the migration, delete the topic on the other side, t
 
 impl Stop {
     /// Every code, for the metrics.
-    pub const CODES: [&str; 8] = [
+    pub const CODES: [&str; 9] = [
         "foreign_writer",
         "copy_lost",
         "truncated",
@@ -27,6 +27,7 @@ impl Stop {
         "topic_made_anew",
         "corrupt_batch",
         "refused",
+        "configs",
         "ledger",
     ];
 
@@ -134,6 +135,18 @@ impl Stop {
             code: "refused",
             message: format!("the {to} does not take the copy of {tp}: {}{said}", code_name(error)),
             what_to_do: format!("{what_to_do}; it is tried again"),
+            may_pass: true,
+        }
+    }
+
+    pub(super) fn not_set(route: &Route, why: &str) -> Self {
+        let (topic, to) = (&route.partition.topic, route.from.other());
+        Self {
+            code: "configs",
+            message: format!("topic {topic} of the {to} cannot be set to keep what is copied: {why}"),
+            what_to_do: format!(
+                "allow ALTER_CONFIGS of the topic on the {to} to the proxy's own principal; it is tried again"
+            ),
             may_pass: true,
         }
     }

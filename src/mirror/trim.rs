@@ -5,24 +5,33 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::checkpoint::Key;
 use super::mirrors::Mirrored;
 use crate::error::{code, code_name};
-use crate::ids::{CONSUMER, EARLIEST, Native, Side, TopicPartition};
+use crate::ids::{CONSUMER, EARLIEST, NOffset, Native, Side, TopicPartition};
 use crate::routing::Shared;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::ask::{self, LogOffset};
 
+type Seams = HashMap<Key, Option<NOffset>>;
+
 /// One look at these; what cannot be asked now is asked with the next.
-pub(super) async fn trim(shared: &Shared, admins: &[Admin; 2], all: Vec<Arc<Mirrored>>) {
+/// `seams`: where what came behind each copy begins.
+pub(super) async fn trim(shared: &Shared, admins: &[Admin; 2], all: Vec<Arc<Mirrored>>, seams: &Seams) {
     for from in Side::BOTH {
         let of_side: Vec<&Mirrored> = all.iter().map(Arc::as_ref).filter(|m| m.route.from == from).collect();
-        if let Err(error) = trim_copies_of(shared, admins, from, &of_side).await {
+        if let Err(error) = trim_copies_of(shared, admins, from, (&of_side, seams)).await {
             tracing::debug!(%from, %error, "the copies were not trimmed");
         }
     }
 }
 
-async fn trim_copies_of(shared: &Shared, admins: &[Admin; 2], from: Side, all: &[&Mirrored]) -> Result<(), AdminError> {
+async fn trim_copies_of(
+    shared: &Shared,
+    admins: &[Admin; 2],
+    from: Side,
+    (all, seams): (&[&Mirrored], &Seams),
+) -> Result<(), AdminError> {
     let to = from.other();
     let (origins, copies) = (starts(shared, admins, from, all).await?, starts(shared, admins, to, all).await?);
     for mirrored in all {
@@ -30,6 +39,9 @@ async fn trim_copies_of(shared: &Shared, admins: &[Admin; 2], from: Side, all: &
         let (Some(Ok(origin)), Some(Ok(copy))) = (origins.get(partition), copies.get(partition)) else { continue };
         // Not mirrored yet: there is nothing to delete.
         let Some(begins) = mirrored.lane().ledger().to_copy(Native(origin.offset)) else { continue };
+        // Nothing of what came behind it; and of one that is wanted no more, nothing at all.
+        let Some(seam) = seams.get(&mirrored.key()) else { continue };
+        let begins = seam.map_or(begins, |seam| begins.min(seam));
         if begins.0 <= copy.offset {
             continue;
         }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::checkpoint::Key;
 use super::lane::Route;
 use crate::ids::{NOffset, Native, Side, TopicName, TopicPartition};
+use crate::offsets::SpliceMap;
 use crate::store::{PreparedTopic, State};
 
 /// A partition that has a copy, or gets one.
@@ -17,6 +18,8 @@ pub struct Wanted {
     pub topic_ids: [Uuid; 2],
     /// It is copied still: its first seal is to come.
     pub is_open: bool,
+    /// Where on the copy's side what came behind it begins.
+    pub seam: Option<NOffset>,
 }
 
 impl Wanted {
@@ -50,12 +53,20 @@ fn partitions<'a>(
         let is_open = journal.partition(&partition).is_none_or(|history| history.map.seals() == 0);
         Some(Wanted {
             migration: migration.to_owned(),
-            route: Route { partition, from: Side::Source, writer: mirror.writer },
             start,
             topic_ids: [topic.source_id, topic.target_id],
             is_open,
+            seam: journal.partition(&partition).and_then(|history| seam(&history.map, Side::Target)),
+            route: Route { partition, from: Side::Source, writer: mirror.writer },
         })
     })
+}
+
+/// Where a side's first part of the log begins.
+fn seam(map: &SpliceMap, side: Side) -> Option<NOffset> {
+    let tail = (map.tail_side() == side).then(|| map.native_tail_start());
+    let first = map.segments().iter().find(|segment| segment.side == side).map(|segment| segment.native_start);
+    first.or(tail).or_else(|| map.late_next().filter(|_| map.open_side() == side))
 }
 
 /// Topics whose copy is under way: what is set on them is the mirror's.

@@ -34,6 +34,8 @@ use tokio::task::LocalSet;
 
 use crate::config::{Config, Migration};
 use crate::ids::{Side, TopicName};
+use crate::mirror::configs::held;
+use crate::store::Journal;
 use crate::upstream::admin::Admin;
 
 /// What nothing here looks at: told with every preflight before a step, so that nobody takes silence for a yes.
@@ -83,7 +85,9 @@ pub fn check(config: &Config) -> anyhow::Result<Findings> {
     let findings = LocalSet::new().block_on(&runtime, async {
         let [source, target] = Side::BOTH.map(|side| Admin::of(config, side));
         let migrations: Vec<&Migration> = config.migrations.iter().collect();
-        run(config, &source, &target, &migrations, None, &Seen::default()).await
+        // What a proxy copies, or has copied, by its journal if there is one.
+        let held = Journal::look(&config.state.dir).map(|journal| held(&journal)).unwrap_or_default();
+        run(config, &source, &target, &migrations, None, &Seen { held, ..Seen::default() }).await
     });
     Ok(Findings { findings })
 }

@@ -11,6 +11,7 @@ use super::reading::Mirror;
 use super::{What, refuse};
 use crate::control::protocol::Refusal;
 use crate::ids::{NOffset, TopicPartition};
+use crate::mirror::checkpoint::Key;
 use crate::mirror::mirrors::{Mirrored, Standing};
 use crate::mirror::wanted::wanted;
 use crate::routing::Shared;
@@ -29,12 +30,13 @@ impl Copies {
         if what == What::LateSeam {
             return Ok(Self::default());
         }
-        let open = wanted(journal).into_iter().filter(|wanted| wanted.is_open).map(|wanted| wanted.route.partition);
-        let open: HashSet<TopicPartition> = open.collect();
+        let open = wanted(journal).into_iter().filter(|wanted| wanted.is_open).map(|wanted| wanted.key());
+        let open: HashMap<TopicPartition, Key> = open.map(|key| (key.partition.clone(), key)).collect();
         let now = Instant::now();
         let (mut copies, mut standings) = (HashMap::new(), vec![]);
-        for tp in partitions.iter().filter(|tp| open.contains(tp)) {
-            let mirrored = shared.mirrors.of(tp);
+        for (tp, key) in partitions.iter().filter_map(|tp| Some((tp, open.get(tp)?))) {
+            // One of an earlier `prepare` is not it.
+            let mirrored = shared.mirrors.of(tp).filter(|mirrored| mirrored.key() == *key);
             standings.push((tp, mirrored.as_ref().map(|mirrored| mirrored.standing(now))));
             copies.extend(mirrored.map(|mirrored| (tp.clone(), mirrored)));
         }
@@ -42,11 +44,14 @@ impl Copies {
         Ok(Self(copies))
     }
 
-    /// In a hold: one that has come to the end stays there, whatever is written around the proxy. `None`: all stay where they are,
-    /// since transactions end on the old side.
-    pub fn rest(&self, partition: &TopicPartition, end: Option<NOffset>) {
+    pub fn partitions(&self) -> HashSet<TopicPartition> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// In a hold: one that has come to the end stays there, whatever is written around the proxy.
+    pub fn rest(&self, partition: &TopicPartition, end: NOffset) {
         if let Some(mirrored) = self.0.get(partition)
-            && end.is_none_or(|end| mirrored.standing(Instant::now()).mirrored >= end)
+            && mirrored.standing(Instant::now()).mirrored >= end
         {
             mirrored.halt(true);
         }

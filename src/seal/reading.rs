@@ -17,6 +17,8 @@ pub struct Reading {
     pub end_again: NOffset,
     pub end_epoch: i32,
     pub high_watermark: NOffset,
+    /// Where its committed records end: the last stable offset.
+    pub stable: NOffset,
     /// New side: log end and high watermark.
     pub other_end: NOffset,
     pub other_high_watermark: NOffset,
@@ -161,7 +163,8 @@ fn switch(reading: &Reading, known: &Known, to: Side, late: bool, now_ms: i64) -
 /// Where the new side is to end: at the end of its copy, once that is whole (with a late seam, once it rests). `Err`: not yet.
 fn copied(reading: &Reading, known: &Known, late: bool) -> Result<NOffset, &'static str> {
     let Some(mirror) = known.mirror else { return Ok(known.other_end) };
-    if !late && mirror.mirrored < reading.end {
+    // With transactions open, what is committed.
+    if mirror.mirrored < if late { reading.stable } else { reading.end } {
         return Err("the mirror has not copied all of the old side");
     }
     match mirror.copy_end.filter(|_| mirror.is_halted) {

@@ -126,7 +126,7 @@ pub async fn run(act: Act<'_>) -> Result<Sealed, Failed> {
     work.look_ahead(budget).await?;
     let mut hold = Hold::begin(shared, &partitions, deadlines, budget);
     work.is_held.set(true);
-    let hurry = shared.mirrors.hurry();
+    let hurry = shared.mirrors.hurry(mirrors.partitions());
     let outcome = work.under(&mut hold, workers).await;
     drop(hurry);
     let hold_ms = hold.held_ms();
@@ -399,7 +399,8 @@ impl Work<'_> {
         let mut done = Vec::with_capacity(readings.len());
         for (reading, (_, live)) in readings.iter().zip(self.lives) {
             if self.is_held.get() {
-                self.mirrors.rest(&reading.partition, (!self.is_late.get()).then_some(reading.end));
+                let end = if self.is_late.get() { reading.stable } else { reading.end };
+                self.mirrors.rest(&reading.partition, end);
             }
             let known = self.known(reading, live);
             match reading::judge(reading, &known, self.to, self.wants(), clock::now_ms()) {

@@ -19,6 +19,7 @@ use crate::upstream::discovery;
 use crate::upstream::topology::Broker;
 
 const READ_UNCOMMITTED: i8 = 0;
+const READ_COMMITTED: i8 = 1;
 /// For a look at the leaders in a hold: a broker that does not answer is not the only one.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -79,6 +80,7 @@ impl Sides<'_> {
         let (old_view, new_view) = (&*old_view, &*new_view);
         let leo = |admin, view| ask::list_offsets(admin, view, all, LATEST, DEBUGGING_CONSUMER, READ_UNCOMMITTED);
         let hw = |admin, view| ask::list_offsets(admin, view, all, LATEST, CONSUMER, READ_UNCOMMITTED);
+        let lso = |admin, view| ask::list_offsets(admin, view, all, LATEST, CONSUMER, READ_COMMITTED);
         waits_for.set(old.side);
         let before = async {
             let ends = leo(old, old_view).await;
@@ -89,8 +91,8 @@ impl Sides<'_> {
         let (ends, other_ends, other_hws) = other;
         waits_for.set(old.side);
         let mut producers = ask::describe_producers(old, old_view, all).await?;
-        let (ends_again, hws) = join(leo(old, old_view), hw(old, old_view)).await;
-        let (ends_again, hws) = (ends_again?, hws?);
+        let again = try_join3(leo(old, old_view), hw(old, old_view), lso(old, old_view)).await;
+        let (ends_again, hws, stables) = again?;
         let mut readings = Vec::with_capacity(all.len());
         for tp in all {
             let at = |found: &Ends, side| end_of(found, tp, side);
@@ -109,6 +111,7 @@ impl Sides<'_> {
                 end_again: at(&ends_again, old.side)?.0,
                 end_epoch,
                 high_watermark: at(&hws, old.side)?.0,
+                stable: at(&stables, old.side)?.0,
                 other_end: at(&other_ends, new.side)?.0,
                 other_high_watermark: at(&other_hws, new.side)?.0,
                 producers,

@@ -72,6 +72,8 @@ pub enum Event {
     TransactionalIdMoved(MovedId),
     /// Transactions of this id, which write to these topics, carry positions of this group: the two change sides together.
     TransactionCarries { id: String, group: String, topics: BTreeSet<TopicName> },
+    /// The topic of a copy whose time is over is set to what is configured again, or is no more.
+    ConfigsRestored { topic: TopicName },
     /// Its producers of before are fenced on the side that it left.
     TransactionalIdFenced { id: String },
 }
@@ -225,8 +227,8 @@ pub struct TopicMirror {
     pub starts: Vec<(i32, NOffset)>,
     /// What the copy's topic is set to for its time.
     pub configs: BTreeMap<String, String>,
-    /// What it was set to itself of that before.
-    pub own_configs: BTreeMap<String, Option<String>>,
+    /// What the topics of both sides were set to themselves of that before, the source's first.
+    pub own_configs: BTreeMap<String, [Option<String>; 2]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

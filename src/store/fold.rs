@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::event::{
-    ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped, WaiverKind,
+    ApiVersions, Check, Event, GroupPosition, Identity, PreparedTopic, SealDetail, SealedProducer, Skipped,
+    TopicMirror, WaiverKind,
 };
 use crate::ids::{NOffset, Native, Side, TopicName, TopicPartition, VOffset, VirtualPid};
 use crate::offsets::{MapError, SpliceMap};
@@ -38,6 +40,16 @@ pub struct State {
     /// By transactional id what its transactions have carried.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub carriers: BTreeMap<String, Carrier>,
+    /// Topics of copies whose time is over, that are still set to keep what was copied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<TopicName, HeldTopic>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldTopic {
+    pub target_id: Uuid,
+    pub mirror: TopicMirror,
 }
 
 /// A pipeline: the groups whose positions its transactions carry, and the topics of migrations that they write to.
@@ -303,6 +315,10 @@ impl State {
                 carrier.topics.extend(topics.iter().cloned());
                 Ok(())
             }
+            Event::ConfigsRestored { topic } => {
+                self.held.remove(topic);
+                Ok(())
+            }
             Event::TransactionalIdFenced { id } => {
                 let home = self.transactional_ids.get_mut(id);
                 home.ok_or_else(|| FoldError::UnknownTransactionalId(id.clone()))?.fenced = true;
@@ -391,7 +407,20 @@ impl State {
         let stays = |t: &PreparedTopic| topics.iter().chain(&sealed).any(|other| other.name == t.name);
         self.migration(name)?.topics.retain(stays);
         self.forget(&free);
+        self.release(&free);
+        for topic in topics.iter().filter(|topic| topic.mirror.is_some()) {
+            self.held.remove(&topic.name);
+        }
         Ok(())
+    }
+
+    /// The time of these copies is over.
+    fn release(&mut self, topics: &[PreparedTopic]) {
+        for topic in topics {
+            if let Some(mirror) = topic.mirror.clone() {
+                self.held.insert(topic.name.clone(), HeldTopic { target_id: topic.target_id, mirror });
+            }
+        }
     }
 
     fn abort(&mut self, name: &str) -> Result<(), FoldError> {
@@ -403,6 +432,7 @@ impl State {
         }
         self.migrations.remove(name);
         self.forget(&topics);
+        self.release(&topics);
         Ok(())
     }
 
@@ -442,6 +472,8 @@ impl State {
                 history.map = history.map.leave();
             }
         }
+        let topics = self.migration(name)?.topics.clone();
+        self.release(&topics);
         self.migration(name)?.completed = Some(Arc::new(Completion { at_ms, checks: checks.to_vec(), maps, groups }));
         Ok(())
     }

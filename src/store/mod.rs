@@ -23,7 +23,7 @@ pub use event::{
     SealDetail, SealedProducer, Skipped, TopicMirror, WaiverKind,
 };
 pub use fold::{
-    ClosedGroup, Completion, FoldError, MigrationState, PartitionHistory, State, TransactionalIdHome, Waiver,
+    ClosedGroup, Completion, FoldError, HeldTopic, MigrationState, PartitionHistory, State, TransactionalIdHome, Waiver,
 };
 pub use journal::{Journal, StoreError};
 

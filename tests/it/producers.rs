@@ -264,6 +264,7 @@ fn reading(producers: Vec<ProducerState>) -> Reading {
         end: Native(10),
         end_again: Native(10),
         end_epoch: 3,
+        stable: Native(10),
         high_watermark: Native(10),
         other_end: Native(0),
         other_high_watermark: Native(0),

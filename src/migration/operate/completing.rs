@@ -14,9 +14,11 @@ use crate::ids::Side;
 use crate::migration::closing::{self, Closed, Wanted};
 use crate::migration::complete::{self, Found};
 use crate::migration::{abort, moving, scheme};
-use crate::mirror::configs;
 use crate::store::event::WaiverKind;
-use crate::store::{Event, MigrationState, State};
+use crate::store::{Event, MigrationState, PreparedTopic, State};
+
+/// For what a mirror has to do at its end.
+const RELEASE: Duration = Duration::from_secs(10);
 
 impl Control {
     pub(super) async fn complete(&self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
@@ -69,8 +71,7 @@ impl Control {
         crate::crash_point!("complete.journalled");
         let state = self.store.state();
         self.leave(&state, known);
-        self.shared.set_prepared(&state);
-        self.shared.mirrors.look_again();
+        let still_held = self.released(&known.topics).await;
         self.tell(migration, scheme::COMPLETED);
         // What was committed below the seam in between would have no meaning any more.
         let (_, late) = closing::close(&act, everybody).await;
@@ -79,9 +80,7 @@ impl Control {
             format!("the log that clients see begins on the target now, for {}", of(found.ends.len(), "partition")),
             "keep the source, its topics and the state directory until no client uses the proxy any more".to_owned(),
         ];
-        let [source, target] = &self.admins;
-        let unset = configs::restore(source, target, &known.topics).await;
-        done.extend(unset.iter().map(|why| format!("warning: {why}: run it again")));
+        done.extend(still_held);
         done.extend(late.iter().filter(|w| !not_closed.contains(w)).map(|why| format!("warning: {why}")));
         done.extend(abort::unmark(&self.admins, &self.shared.config.name, &state).await);
         done.push(format!("kafka-cutover report {} is the certificate", migration.name));
@@ -106,11 +105,27 @@ impl Control {
             Err(error) => done.push(format!("warning: whether groups have come since is not known ({error})")),
         }
         if !dry_run {
-            let [source, target] = &self.admins;
-            done.extend(configs::restore(source, target, &known.topics).await);
             done.extend(abort::unmark(&self.admins, &self.shared.config.name, state).await);
         }
         done
+    }
+
+    /// The time of these topics' copies is over: until their lanes have ended and they are set to what is configured, but not for
+    /// long. What is not done then, in words.
+    pub(super) async fn released(&self, topics: &[PreparedTopic]) -> Vec<String> {
+        self.shared.set_prepared(&self.store.state());
+        let mut looks = self.shared.mirrors.looks();
+        let asked = self.shared.mirrors.look_again();
+        drop(tokio::time::timeout(RELEASE, looks.wait_for(|looked| *looked >= asked)).await);
+        let held = &self.store.state().held;
+        let still = topics.iter().filter(|topic| topic.mirror.is_some() && held.contains_key(&topic.name));
+        let word = |topic: &PreparedTopic| {
+            format!(
+                "warning: topic {} of the target is still set to keep what was copied; it is tried again",
+                topic.name
+            )
+        };
+        still.map(word).collect()
     }
 
     /// So long after a seal somebody may still write to the old side who is about to learn of the new one.

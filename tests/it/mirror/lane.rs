@@ -131,6 +131,7 @@ impl World {
     fn drive(&mut self) {
         if self.lane.take_unwritten() {
             self.written = self.lane.ledger().clone();
+            self.lane.written();
         }
         self.wire.extend(self.lane.send(self.now));
     }

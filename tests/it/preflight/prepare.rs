@@ -1,5 +1,7 @@
 //! `migration::topics` and `migration::seed`.
 
+use std::collections::BTreeMap;
+
 use kafka_cutover::embedded::{Cluster, ClusterSpec};
 use kafka_cutover::ids::Side;
 use kafka_cutover::migration::seed::TRIAL_PRODUCER;
@@ -13,7 +15,8 @@ const ORDERS: &[(&str, &[&str])] = &[("m", &["orders", r"orders\..+"])];
 fn prepare(pair: &Pair, pinned: &[PreparedTopic], dry_run: bool) -> Result<Prepared, PrepareError> {
     local(async || {
         let (source, target) = (admin(Side::Source, &pair.source), admin(Side::Target, &pair.target));
-        topics::prepare(&pair.config, &pair.config.migrations[0], &source, &target, pinned, dry_run).await
+        topics::prepare(&pair.config, &pair.config.migrations[0], &source, &target, (pinned, &BTreeMap::new()), dry_run)
+            .await
     })
 }
 

@@ -1,13 +1,14 @@
 //! `mirror: forward`: what the source holds comes along, each record once and in order, and the target goes on behind it.
 
-use kafka_cutover::config::Mirror;
+use kafka_cutover::config::{Mirror, Pattern};
 use kafka_cutover::control::protocol::{MirrorStatus, StepBody};
 use kafka_cutover::embedded::{Effect, Point};
 use kafka_cutover::ids::Side;
 use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use kafka_protocol::messages::{CreatePartitionsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
 use super::crossing::{until_late, until_placed};
 use super::transactions::{Producer, committed, contents};
@@ -250,7 +251,11 @@ const NAMES: [&str; 3] = ["retention.ms", "message.timestamp.type", "max.message
 
 /// What a cluster says that `moved` is set to, in the order of `NAMES`.
 async fn set_to(address: &str) -> [String; 3] {
-    let resource = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("moved"));
+    set_to_of(address, "moved").await
+}
+
+async fn set_to_of(address: &str, topic: &'static str) -> [String; 3] {
+    let resource = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text(topic));
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
     let answer = Raw::connect(address).await.ask(&request, 4).await;
     let configs = &answer.results[0].configs;
@@ -286,4 +291,54 @@ async fn a_copy_keeps_its_records_and_clients_see_what_is_configured() {
     assert_eq!(set_to(&target).await[0], "-1");
     let outcome = soon("abort", world.control().abort(MIGRATION, &StepBody::default())).await.expect("aborted");
     assert_eq!(set_to(&target).await, set_to(&world.address()).await, "{:?}", outcome.done);
+}
+
+/// What was set before, by whom, and what somebody has set since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_given_up_is_set_as_it_was() {
+    let mut world = world(1);
+    world.target.create_topic("moved", 1, &[("retention.ms", "777")]).unwrap();
+    appended(&world, 0..3).await;
+    world.prepare().await;
+    until_copied(&world, 3).await;
+    let target = world.target.bootstrap()[0].clone();
+    assert_eq!(set_to(&target).await[0], "-1");
+    // The cluster is away when the migration is given up; it is not forgotten.
+    world.target.stop_node(0);
+    soon("abort", world.control().abort(MIGRATION, &StepBody::default())).await.expect("aborted");
+    world.target.start_node(0).unwrap();
+    world.restart().unwrap();
+    eventually("it is set as it was", async || set_to(&target).await[0] == "777").await;
+}
+
+/// A pattern that matches a topic no longer, and one whose source was made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_leave_or_are_others_are_copied_no_more() {
+    let mut world = world(1);
+    world.source.create_topic("moved-2", 1, &[]).unwrap();
+    appended(&world, 0..3).await;
+    world.prepare().await;
+    until_copied(&world, 3).await;
+    assert_eq!(status(&world).await.partitions, 2);
+    world.config.migrations[0].topics = vec![Pattern::new("moved").unwrap()];
+    world.restart().unwrap();
+    world.prepare().await;
+    let target = world.target.bootstrap()[0].clone();
+    let of = async |topic: &'static str| set_to_of(&target, topic).await[0].clone();
+    eventually("it is as it was", async || of("moved-2").await != "-1").await;
+    assert_eq!(of("moved").await, "-1");
+    // More partitions come, on both sides.
+    let topic = CreatePartitionsTopic::default().with_name(text("moved").into()).with_count(2).with_assignments(None);
+    let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+    for side in Side::BOTH {
+        let answer = Raw::connect(&world.cluster(side).bootstrap()[0]).await.ask(&request, 3).await;
+        assert_eq!(answer.results[0].error_code, 0);
+    }
+    eventually("they are seen", async || {
+        soon("prepare", world.control().prepare(MIGRATION, &StepBody::default())).await.is_ok()
+            && status(&world).await.partitions == 2
+    })
+    .await;
+    eventually("they are copied, too", async || mirror(&world).await.caught_up == 2).await;
+    world.switch().await.expect("switched");
 }
