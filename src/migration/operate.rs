@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::waive::{self, Asked};
-use super::{abort, hold, marker, moving, scheme, topics};
+use super::{hold, marker, moving, scheme, topics};
 use crate::config::{Migration, Mirror};
 use crate::control::operator::Ask;
 use crate::control::protocol::{Action, Command, Event as Told, Outcome, Refusal};
@@ -29,7 +29,6 @@ use crate::seal::hold::Sync;
 use crate::seal::run::{Act, Failed};
 use crate::seal::{Sealed, What};
 use crate::store::event::WaiverKind;
-use crate::store::identity::marker_topic;
 use crate::store::{Event, MigrationState, Store, StoreError};
 use crate::upstream::admin::Admin;
 
@@ -156,50 +155,6 @@ impl Control {
         }
         let at = if dry_run { step } else { scheme::PREPARED.to_owned() };
         Ok(Outcome { migration: migration.name.clone(), step: at, done: prepared.done, dry_run, ..Outcome::default() })
-    }
-
-    async fn abort(&self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
-        let step = self.step(migration);
-        if step != scheme::CONFIGURED && step != scheme::PREPARED {
-            let message = format!("migration {} is at step `{step}`: its log lies on both clusters", migration.name);
-            return Err(Refusal::new(
-                "too_late",
-                message,
-                "what has switched is rolled back, which is not offered yet",
-            ));
-        }
-        let state = self.store.state();
-        let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
-        let [_, target] = &self.admins;
-        let left = abort::left(target, pinned).await;
-        let what = format!("{} topics; they stay on the source, as they were", pinned.len());
-        let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
-        if !dry_run {
-            let events = abort::events(&state, &migration.name);
-            if !events.is_empty() {
-                let copies = self.shared.mirrors.of_migration(&migration.name);
-                copies.iter().for_each(|mirrored| mirrored.halt(true));
-                if let Err(refusal) = self.append(events).await {
-                    copies.iter().for_each(|mirrored| mirrored.halt(false));
-                    return Err(refusal);
-                }
-                done.extend(self.released(pinned).await);
-                self.shared.refresh(Side::Source);
-                self.shared.refresh(Side::Target);
-                self.tell(migration, scheme::CONFIGURED);
-            }
-            done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
-        }
-        done.extend(left);
-        if !pinned.is_empty() {
-            let topic = marker_topic(&self.shared.config.name);
-            done.push(format!(
-                "left on both clusters: topic {topic}, for the markers of the proxy `{}`; delete it when that proxy is no more",
-                self.shared.config.name
-            ));
-        }
-        let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
-        Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
     }
 
     async fn waive(&self, migration: &Migration, asked: Asked<'_>, dry_run: bool) -> Result<Outcome, Refusal> {

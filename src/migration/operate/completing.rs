@@ -1,4 +1,5 @@
-//! `complete`: what stands in its way, the groups' last positions, the record, and the side that is left.
+//! How a migration ends: `abort`, before its first switch; and `complete`, with what stands in its way, the groups' last positions,
+//! the record, and the side that is left.
 #![allow(clippy::disallowed_methods, reason = "io: asks the clusters, waits, writes the journal")]
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use crate::migration::closing::{self, Closed, Wanted};
 use crate::migration::complete::{self, Found};
 use crate::migration::{abort, moving, scheme};
 use crate::store::event::WaiverKind;
+use crate::store::identity::marker_topic;
 use crate::store::{Event, MigrationState, PreparedTopic, State};
 
 /// For what a mirror has to do at its end.
@@ -85,6 +87,50 @@ impl Control {
         done.extend(abort::unmark(&self.admins, &self.shared.config.name, &state).await);
         done.push(format!("kafka-cutover report {} is the certificate", migration.name));
         outcome(scheme::COMPLETED.to_owned(), done)
+    }
+
+    pub(super) async fn abort(&self, migration: &Migration, dry_run: bool) -> Result<Outcome, Refusal> {
+        let step = self.step(migration);
+        if step != scheme::CONFIGURED && step != scheme::PREPARED {
+            let message = format!("migration {} is at step `{step}`: its log lies on both clusters", migration.name);
+            return Err(Refusal::new(
+                "too_late",
+                message,
+                "what has switched is rolled back, which is not offered yet",
+            ));
+        }
+        let state = self.store.state();
+        let pinned = state.migrations.get(&migration.name).map_or(&[][..], |m| &m.topics);
+        let [_, target] = &self.admins;
+        let left = abort::left(target, pinned).await;
+        let what = format!("{} topics; they stay on the source, as they were", pinned.len());
+        let mut done = vec![if dry_run { format!("would forget {what}") } else { format!("forgot {what}") }];
+        if !dry_run {
+            let events = abort::events(&state, &migration.name);
+            if !events.is_empty() {
+                let copies = self.shared.mirrors.of_migration(&migration.name);
+                copies.iter().for_each(|mirrored| mirrored.halt(true));
+                if let Err(refusal) = self.append(events).await {
+                    copies.iter().for_each(|mirrored| mirrored.halt(false));
+                    return Err(refusal);
+                }
+                done.extend(self.released(pinned).await);
+                self.shared.refresh(Side::Source);
+                self.shared.refresh(Side::Target);
+                self.tell(migration, scheme::CONFIGURED);
+            }
+            done.extend(abort::unmark(&self.admins, &self.shared.config.name, &self.store.state()).await);
+        }
+        done.extend(left);
+        if !pinned.is_empty() {
+            let topic = marker_topic(&self.shared.config.name);
+            done.push(format!(
+                "left on both clusters: topic {topic}, for the markers of the proxy `{}`; delete it when that proxy is no more",
+                self.shared.config.name
+            ));
+        }
+        let step = if dry_run { step } else { scheme::CONFIGURED.to_owned() };
+        Ok(Outcome { migration: migration.name.clone(), step, done, dry_run, ..Outcome::default() })
     }
 
     /// Run again: what may have been left to do, and who has come since.

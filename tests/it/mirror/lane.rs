@@ -264,7 +264,7 @@ proptest! {
             for chance in [Chance::AskEnd, Chance::Wait, Chance::Read(turn), Chance::Take, Chance::Answer] {
                 world.happens(chance);
             }
-            if world.lane.mirrored().0 >= world.origin.last().unwrap().last().unwrap() + 1 && world.lane.is_clear() {
+            if world.lane.mirrored().0 > *world.origin.last().unwrap().last().unwrap() && world.lane.is_clear() {
                 break;
             }
         }
