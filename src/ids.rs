@@ -78,6 +78,8 @@ pub const NO_EPOCH: i32 = -1;
 pub const LATEST: i64 = -1;
 pub const EARLIEST: i64 = -2;
 pub const MAX_TIMESTAMP: i64 = -3;
+/// Where what is not in remote storage begins (KIP-405), from version 8 on.
+pub const EARLIEST_LOCAL: i64 = -4;
 /// The replica id of a client; -2 ("debugging consumer") is answered with the log end offset, not the high watermark.
 pub const CONSUMER: i32 = -1;
 pub const DEBUGGING_CONSUMER: i32 = -2;

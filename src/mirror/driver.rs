@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::messages::ApiKey;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,9 @@ use super::mirrors::Mirrored;
 use super::outlet::{Outlet, Parcel};
 use super::stop::Stop;
 use crate::error::{code, is_stale_topology};
-use crate::ids::{CONSUMER, DEBUGGING_CONSUMER, EARLIEST, LATEST, NOffset, Native, Side, TopicPartition};
+use crate::ids::{
+    CONSUMER, DEBUGGING_CONSUMER, EARLIEST, EARLIEST_LOCAL, LATEST, NOffset, Native, Side, TopicPartition,
+};
 use crate::routing::Shared;
 use crate::upstream::admin::{Admin, AdminError};
 use crate::upstream::{ClusterView, Lost, PartitionView, ask};
@@ -25,6 +28,8 @@ use crate::upstream::{ClusterView, Lost, PartitionView, ask};
 /// Before what did not work is tried again; in a hold.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_SOON: Duration = Duration::from_millis(2);
+/// The version of ListOffsets from which on it tells where remote storage ends.
+const KNOWS_LOCAL: i16 = 8;
 /// A topic that a cluster does not show for so long is gone.
 const GONE: Duration = Duration::from_secs(10);
 /// One that somebody may have mended is tried again after this.
@@ -55,6 +60,8 @@ struct Driver {
     memory: VecDeque<(NOffset, OwnedSemaphorePermit)>,
     /// Nothing came although there is more.
     alone: bool,
+    /// Nothing came, from here on, though it was asked for by itself: up to where it is committed.
+    hole: Option<(NOffset, NOffset)>,
     /// Before this nothing is read.
     not_before: Option<Instant>,
     /// By side since when it has not shown the topic.
@@ -85,6 +92,7 @@ pub async fn drive(works: Rc<Works>, mirrored: Arc<Mirrored>, stop: Cancellation
         answers: VecDeque::new(),
         memory: VecDeque::new(),
         alone: false,
+        hole: None,
         not_before: None,
         gone_since: [None, None],
     };
@@ -115,6 +123,9 @@ impl Driver {
                 // Nobody waits for what may take its time.
                 self.reading = None;
                 self.not_before = None;
+            }
+            if let Some((from, readable)) = self.hole.take() {
+                self.look_into(from, readable).await;
             }
             let next = self.mirrored.lane().next();
             match next {
@@ -271,7 +282,7 @@ impl Driver {
         lane.read(from, &fetched, now);
         if self.alone && error_code == code::NONE && is_empty {
             // By itself it has all the room that there is.
-            lane.read_to_the_end(from, fetched.readable, now);
+            self.hole = Some((from, fetched.readable));
         }
         self.alone = error_code == code::NONE && is_empty && lane.has_more();
         let (covered, is_clear) = (lane.ledger().covered(), lane.is_clear());
@@ -350,6 +361,17 @@ impl Driver {
         let Some(high_watermark) = self.ask(to, (LATEST, CONSUMER)).await else { return };
         let mut lane = self.mirrored.lane();
         lane.ended(end, high_watermark, Instant::now());
+    }
+
+    /// Compaction has left nothing there, or it lies in remote storage and takes its time.
+    async fn look_into(&mut self, from: NOffset, readable: NOffset) {
+        let side = self.mirrored.route.from;
+        let has_remote = self.works.shared.cluster.versions.max(ApiKey::ListOffsets) >= KNOWS_LOCAL;
+        let local = if has_remote { self.ask(side, (EARLIEST_LOCAL, CONSUMER)).await } else { Some(from) };
+        match local {
+            Some(local) if local <= from => self.mirrored.lane().read_to_the_end(from, readable, Instant::now()),
+            _ => self.not_before = Some(Instant::now() + AGAIN),
+        }
     }
 
     async fn ask_extent(&mut self) {

@@ -17,6 +17,8 @@ use crate::support::rig::Rig;
 use crate::support::{PATIENCE, eventually, unique};
 
 const PARTITIONS: i32 = 3;
+/// Records of these tests are old: a broker that looked for what it may delete would delete them.
+const KEPT: (&str, &str) = ("retention.ms", "-1");
 
 fn until_copied(proxy: &Proxy) {
     eventually("the mirror has caught up", || {
@@ -76,7 +78,7 @@ fn history_comes_along_while_clients_go_on() {
 #[test]
 fn a_copy_is_exact_wherever_the_process_ends() {
     let (rig, topic) = (Rig::connect(), unique("crashed"));
-    rig.create(&topic, PARTITIONS);
+    rig.create_with(&topic, PARTITIONS, &[KEPT]);
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.is_mirrored = true;
     proxy.start();
@@ -150,8 +152,8 @@ fn is_copied_whole(rig: &Rig, topic: &str) -> Vec<Vec<Record>> {
 fn records_of_every_kind_and_codec_are_copied_as_they_are() {
     let rig = Rig::connect();
     for (what, configs) in [
-        ("create", [("message.timestamp.type", "CreateTime")]),
-        ("append", [("message.timestamp.type", "LogAppendTime")]),
+        ("create", [("message.timestamp.type", "CreateTime"), KEPT]),
+        ("append", [("message.timestamp.type", "LogAppendTime"), KEPT]),
     ] {
         let topic = unique(&format!("kinds-{what}"));
         rig.create_with(&topic, PARTITIONS, &configs);
@@ -206,7 +208,7 @@ fn a_compacted_topic_is_copied_with_its_gaps_closed() {
 #[test]
 fn what_would_spoil_a_copy_stops_it_loudly() {
     let (rig, topic) = (Rig::connect(), unique("spoilt"));
-    rig.create(&topic, PARTITIONS);
+    rig.create_with(&topic, PARTITIONS, &[KEPT]);
     write_all_kinds(rig.bootstrap(Side::Source), &topic, "none", 300);
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.is_mirrored = true;

@@ -125,7 +125,7 @@ async fn each_record_is_copied_once_whatever_is_lost() {
     let mut expected = 3;
     for turn in 0..4 {
         match turn {
-            // Its answer is lost, it is lost itself, it is refused for now, the process ends before its answer.
+            // Its answer is lost, it is lost itself, it is refused once, the process ends before its answer.
             0 => faults.drop_after_append(1, Some("moved")),
             1 => faults.drop_before_append(1, Some("moved")),
             2 => faults.refuse_produce(1, Some("moved"), 19),
