@@ -40,6 +40,17 @@ fn came_out(crowd: &Crowd) -> BTreeMap<u64, usize> {
     times
 }
 
+/// How often each instance has aborted a transaction, and read again.
+fn begun_anew(crowd: &Crowd) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for event in crowd.events() {
+        if matches!(&event.what, What::Log { text, .. } if text.starts_with("aborted: ")) {
+            *times.entry(event.client).or_default() += 1;
+        }
+    }
+    times
+}
+
 #[test]
 fn what_comes_out_is_what_went_in() {
     for begin in [Pair::first, Pair::second] {
@@ -56,7 +67,7 @@ fn transform(pair: &Pair) {
     let mut proxy = Proxy::new(rig, &[&input, &output]);
     proxy.start();
     let part = if Rig::full() { 5_000 } else { 300 };
-    let mut into = Crowd::new(&proxy.bootstrap(), &input, &["allow.txt"]);
+    let mut into = Crowd::new(&proxy.bootstrap(), &input, &["allow.txt", "allow-pipelines.txt"]);
     into.producer("java", "feeds", &["--rate", "200", "-X", LINGER]);
     // So that it lags.
     into.wait_for_producers(3 * part);
@@ -101,6 +112,8 @@ fn transform(pair: &Pair) {
     println!("{} records went in", went_in.len());
     assert_eq!((again, lost, came_out.len()), (vec![], vec![], went_in.len()));
     assert_eq!((into.complaints(), out.complaints()), (vec![], vec![]));
+    let begun_anew = begun_anew(&into);
+    assert!(begun_anew.values().all(|times| *times <= 2), "{begun_anew:?}");
     proxy.stop();
     assert_eq!(proxy.complaints(), Vec::<String>::new());
 }
