@@ -6,7 +6,7 @@ use crate::ids::NOffset;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stop {
-    /// `snake_case`, for ever: metrics and scripts know it.
+    /// `snake_case`, for ever: scripts know it (`control::protocol::MirrorStopped`).
     pub code: &'static str,
     pub message: String,
     pub what_to_do: String,
@@ -18,19 +18,6 @@ pub struct Stop {
 const ANEW: &str = "`abort` the migration, delete the topic on the other side, then `prepare` again";
 
 impl Stop {
-    /// Every code, for the metrics.
-    pub const CODES: [&str; 9] = [
-        "foreign_writer",
-        "copy_lost",
-        "truncated",
-        "overtaken",
-        "topic_made_anew",
-        "corrupt_batch",
-        "refused",
-        "configs",
-        "ledger",
-    ];
-
     fn for_good(code: &'static str, message: String, what_to_do: String) -> Self {
         Self { code, message, what_to_do, may_pass: false }
     }

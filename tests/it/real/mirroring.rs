@@ -86,8 +86,12 @@ fn a_copy_is_exact_wherever_the_process_ends() {
     rig.create_with(&topic, PARTITIONS, &[KEPT]);
     let mut proxy = Proxy::new(&rig, &[&topic]);
     proxy.is_mirrored = true;
+    // The ledgers' file is written as a whole for the first time as soon as there is a copy; the command may have no answer.
+    proxy.start_to_crash_at("mirror.shrunk");
+    drop(proxy.command(&["prepare", "orders"]));
+    assert!(!proxy.wait_for_end().success(), "it ends when it has written the file");
     proxy.start();
-    proxy.prepare();
+    until_copied(&proxy);
     let times = if Rig::full() { 25 } else { 2 };
     for point in MIRROR.iter().filter(|point| **point != "mirror.shrunk") {
         for time in 1..=times {

@@ -1,5 +1,4 @@
-//! What lies in a topic of one cluster, record by record with all that a record says: what a copy is compared by. By kcat, as in
-//! `whole_log`.
+//! What lies in a topic of one cluster, record by record with all that a record says: what a copy is compared by.
 
 use std::process::Command;
 
@@ -23,18 +22,25 @@ pub struct Record {
     pub headers: String,
 }
 
-/// By partition all committed records, to the end; every checksum is checked.
-pub fn dump(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Vec<Dumped>> {
+/// What kcat tells of a topic, from the beginning of each partition to its end, each record as `format` says. It is nobody's client
+/// library here, reads every codec, and is told to check every checksum.
+pub(super) fn told(bootstrap: &str, topic: &str, format: &str) -> Vec<u8> {
     let mut kcat = Command::new("kcat");
     kcat.env_remove("LD_LIBRARY_PATH"); // which may lead to a librdkafka of cargo's, without zstd
     kcat.args(["-b", bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-X", "check.crcs=true"]);
-    // The lengths of key and value, which may hold anything; -1 for null.
-    kcat.args(["-f", "%p %o %T %K %S %k%s%h\\n"]);
+    kcat.args(["-f", format]);
     let output = run_to_end(kcat);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "reading {topic} at {bootstrap}: {told}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "reading {topic} at {bootstrap}: {said}");
+    output.stdout
+}
+
+/// By partition all committed records, to the end; every checksum is checked.
+pub fn dump(bootstrap: &str, topic: &str, partitions: i32) -> Vec<Vec<Dumped>> {
+    // The lengths of key and value, which may hold anything; -1 for null.
+    let told = told(bootstrap, topic, "%p %o %T %K %S %k%s%h\\n");
     let mut found: Vec<Vec<Dumped>> = (0..partitions).map(|_| vec![]).collect();
-    let mut rest = &output.stdout[..];
+    let mut rest = &told[..];
     while !rest.is_empty() {
         let mut number = || -> i64 {
             let end = rest.iter().position(|byte| *byte == b' ').expect("a number and a space");

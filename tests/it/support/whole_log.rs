@@ -1,11 +1,9 @@
 //! What lies on both clusters, read without the proxy: the oracle for what clients must see.
 
-use std::process::Command;
-
 use kafka_cutover::audit::{Checker, Event, Segment, What};
 use kafka_cutover::ids::Side;
 
-use super::proxy::run_to_end;
+use super::dump::told;
 use super::rig::Rig;
 
 /// What `prepare` writes to a target partition that must have held a record, and deletes again.
@@ -141,17 +139,10 @@ fn partition((low, high): (i64, i64), target: Option<&(i64, i64)>, copied: i64) 
     Partition { segments, entries: Vec::new(), copies: Vec::new(), seam: high, end: high + next - begins }
 }
 
-/// From the beginning of each partition to its end. By kcat: it is nobody's client library here, reads every codec, and
-/// is told to check every checksum.
+/// From the beginning of each partition to its end.
 fn read(bootstrap: &str, topic: &str, mut each: impl FnMut(usize, i64, i64, Vec<u8>)) {
-    let mut kcat = Command::new("kcat");
-    kcat.env_remove("LD_LIBRARY_PATH"); // which may lead to a librdkafka of cargo's, without zstd
-    kcat.args(["-b", bootstrap, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-X", "check.crcs=true"]);
-    kcat.args(["-f", "%p %o %T %S %s\\n"]);
-    let output = run_to_end(kcat);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "reading {topic} at {bootstrap}: {told}");
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in told(bootstrap, topic, "%p %o %T %S %s\\n").split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+    {
         let mut words = line.splitn(5, |byte| *byte == b' ');
         let mut number = || std::str::from_utf8(words.next()?).ok()?.parse::<i64>().ok();
         let (partition, offset, timestamp, size) = (number(), number(), number(), number());
